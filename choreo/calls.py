@@ -1,0 +1,95 @@
+"""Makes outside calls: concurrently, each under a time limit, never inside a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from choreo.errors import CannotRunError, ChoreoError
+from choreo.service import Service
+from choreo.settings import Settings
+from choreo.signature import Context
+from choreo.work import Call, Finished
+
+
+class CallTimeoutError(ChoreoError):
+    """An outside call took longer than its time limit."""
+
+
+class Calls:
+    """The outside calls of one service, and the adapters that they use."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self._service = service
+        self._limit_s = settings.call_timeout_s
+        self._adapters: dict[type, Any] = {}
+        self._stack = AsyncExitStack()
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Kind, handler and message id of every call under way.
+        self.keys: set[tuple[str, str, str]] = set()
+        #: Whether the service makes any.
+        self.handles_calls = any(one.is_async for one in service.handlers.values())
+        self.on_finished: Callable[[Finished], None] = lambda _: None
+
+    @property
+    def under_way(self) -> int:
+        """How many have not come to an end."""
+        return len(self.keys)
+
+    async def open(self) -> None:
+        """Open the service's adapters; raises CannotRunError if one cannot be."""
+        for kind, factory in self._service.adapters.items():
+            try:
+                self._adapters[kind] = await self._stack.enter_async_context(factory())
+            except Exception as error:
+                raise CannotRunError(
+                    f"{self._service.name}: the adapter {kind.__name__} cannot be opened: {error}"
+                ) from error
+
+    async def close(self) -> None:
+        """Cancel what is still under way and close the adapters."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    def begin(self, calls: Sequence[Call]) -> None:
+        """Make calls; those of one message and handler one after the other, as given."""
+        for call in calls:
+            self.keys.add(_key(call))
+        for _, group in itertools.groupby(calls, lambda one: (one.envelope.id, one.handler.name)):
+            task = asyncio.create_task(self._make(list(group)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _make(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            finished = await self._one(call)
+            self.keys.discard(_key(call))
+            self.on_finished(finished)
+
+    async def _one(self, call: Call) -> Finished:
+        handler = call.handler
+        limit_s = handler.timeout_s or self._limit_s
+        finished = Finished(call)
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                for messages, context in call.runs:
+                    wants = {
+                        name: context if kind is Context else self._adapters[kind]
+                        for name, kind in handler.signature.wants.items()
+                    }
+                    returned = await handler.fn(*messages, **wants)
+                    finished.results += handler.signature.results(returned)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is an attempt that failed
+            finished.error = error
+            if isinstance(error, TimeoutError) and limit.expired():
+                finished.error = CallTimeoutError(f"no answer within {limit_s:g} s")
+        return finished
+
+
+def _key(call: Call) -> tuple[str, str, str]:
+    return call.row["kind"], call.row["handler"], call.row["message_id"]

@@ -1,0 +1,150 @@
+"""What a message says about itself: CloudEvents 1.0 attributes as AMQP headers (binary mode).
+
+Sources: CloudEvents 1.0.2, "AMQP Protocol Binding"; W3C Trace Context, level 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from choreo.errors import UndecodableError
+
+PREFIX = "cloudEvents:"
+_LONGEST = 255
+_HEX32 = re.compile(r"[0-9a-f]{32}")
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Everything about a message but its body."""
+
+    id: str
+    #: The wire type: topic and version.
+    type: str
+    #: `/service/handler`, or what a stranger called itself.
+    source: str
+    #: RFC 3339.
+    time: str
+    #: The correlation id that all messages of one flow share: the id of its first message.
+    flow: str
+    #: The id of the message that this one answers; None starts a flow.
+    causation: str | None = None
+    subject: str | None = None
+    traceparent: str = ""
+    #: A correlation id that a stranger gave to the first message; never used as a key.
+    foreign_correlation: str | None = None
+
+    @property
+    def service(self) -> str:
+        """Who published it."""
+        return self.source.split("/")[1] if self.source.startswith("/") else self.source
+
+    def headers(self) -> dict[str, str]:
+        """The CloudEvents attributes as AMQP headers."""
+        found = {
+            "cloudEvents:specversion": "1.0",
+            "cloudEvents:id": self.id,
+            "cloudEvents:source": self.source,
+            "cloudEvents:type": self.type,
+            "cloudEvents:time": self.time,
+            "cloudEvents:correlationid": self.flow,
+            "cloudEvents:traceparent": self.traceparent,
+        }
+        if self.causation is not None:
+            found["cloudEvents:causationid"] = self.causation
+        if self.subject is not None:
+            found["cloudEvents:subject"] = self.subject
+        return found
+
+
+def timestamp(now: float) -> str:
+    """Seconds since 1970 as RFC 3339, in UTC."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def moment(time: str) -> datetime:
+    """RFC 3339 as a datetime; raises ValueError if it is none."""
+    found = datetime.fromisoformat(time)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def traceparent(flow: str, message_id: str, parent: str = "") -> str:
+    """A W3C trace context: the flow is the trace, the message is the span."""
+    known = _TRACEPARENT.fullmatch(parent)
+    trace = known.group(1) if known else _hex(flow, 32)
+    return f"00-{trace}-{_hex(message_id, 32)[16:]}-01"
+
+
+def _hex(identifier: str, length: int) -> str:
+    plain = identifier.replace("-", "").lower()
+    if length == 32 and _HEX32.fullmatch(plain):
+        return plain
+    return hashlib.blake2b(identifier.encode(), digest_size=length // 2).hexdigest()
+
+
+class Stamped(Protocol):
+    """What carries properties and headers."""
+
+    message_id: str | None
+    wire_type: str | None
+    correlation_id: str | None
+    app_id: str | None
+    headers: Mapping[str, Any]
+
+
+def read(stamped: Stamped, now: float) -> Envelope:
+    """Understand native properties and headers; native ones win where both speak.
+
+    A message with only an id and a type is accepted. Raises UndecodableError if it lacks one
+    of them, or an attribute is no text of at most 255 characters.
+    """
+    headers = stamped.headers
+
+    def attribute(name: str) -> str | None:
+        value = headers.get(PREFIX + name)
+        if value is None:
+            value = headers.get("cloudEvents_" + name)
+        return None if value is None else _text(name, value)
+
+    identifier = _text("message_id", stamped.message_id) if stamped.message_id else attribute("id")
+    if not identifier:
+        raise UndecodableError("no message id (property message_id)")
+    kind = _text("type", stamped.wire_type) if stamped.wire_type else attribute("type")
+    if not kind:
+        raise UndecodableError("no type (property type)")
+    causation = attribute("causationid")
+    correlation = stamped.correlation_id or attribute("correlationid")
+    if correlation:
+        _text("correlation_id", correlation)
+    if causation is not None and not correlation:
+        raise UndecodableError("it names its cause (causationid) but no flow (correlation_id)")
+    starts = causation is None
+    flow = identifier if starts or correlation is None else correlation
+    time = attribute("time") or timestamp(now)
+    try:
+        moment(time)
+    except ValueError as error:
+        raise UndecodableError(f"time {time!r} is not RFC 3339") from error
+    return Envelope(
+        id=identifier,
+        type=kind,
+        source=attribute("source") or (stamped.app_id or "unknown")[:_LONGEST],
+        time=time,
+        flow=flow,
+        causation=causation,
+        subject=attribute("subject"),
+        traceparent=attribute("traceparent") or traceparent(flow, identifier),
+        foreign_correlation=correlation if starts and correlation != flow else None,
+    )
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST or "\x00" in value:
+        raise UndecodableError(f"{name} is no text of at most {_LONGEST} characters")
+    return value

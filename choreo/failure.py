@@ -1,0 +1,152 @@
+"""What becomes of a message when a handler fails: tried again later, or a dead letter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from choreo import dead, undo
+from choreo.errors import Reject, Retry
+from choreo.store.database import is_outage
+from choreo.store.memory import Kind, Row, Status
+from choreo.work import Call, Due, Effects, Finished, Item, Unit
+
+if TYPE_CHECKING:
+    from choreo.transaction import Transaction
+
+
+def record(tx: Transaction, item: Item, error: Exception) -> Effects:
+    """Write down that an item failed; a transaction of its own."""
+    tx.load((item,))
+    match item:
+        case Unit():
+            _of_unit(tx, item, error)
+        case Due(row):
+            _of_due(tx, row, error, row["attempts"] + 1)
+        case Finished(call):
+            of_call(tx, call, error)
+        case _:
+            raise error
+    return tx.finish()
+
+
+def of_call(tx: Transaction, call: Call, error: Exception) -> None:
+    """An outside call failed; its attempt was counted when it began."""
+    _of_due(tx, call.row, error, call.row["attempts"])
+
+
+def mark(tx: Transaction, unit: Unit) -> bool:
+    """Count that a process begins on a redelivered message, in a transaction of its own.
+
+    False if it need not or must not be begun: a message that killed its process again and
+    again is parked.
+    """
+    tx.load((unit,))
+    known = tx.known.get((unit.envelope.id, unit.route.key))
+    if known is not None and known.status != Status.BEGUN:
+        return True  # a duplicate, which the inbox recognises
+    crashes = 0 if known is None else known.crashes
+    if crashes >= tx.tools.settings.crashes:
+        _park_unit(tx, unit, f"its process died {crashes} times while handling it", None)
+        tx.finish()
+        return False
+    tx.remember(unit, Status.BEGUN, crashes=crashes + 1)
+    tx.finish()
+    return True
+
+
+def _of_unit(tx: Transaction, unit: Unit, error: Exception) -> None:
+    attempts = 1 + (unit.due["attempts"] if unit.due else 0)
+    if unit.due is not None and not tx.memory.claim(unit.due):
+        return
+    if _is_hopeless(tx, error, attempts):
+        _park_unit(tx, unit, _reason(error, attempts), error)
+        return
+    delay = _backoff(tx, error, attempts)
+    first = unit.due["first_failed"] if unit.due else None
+    row = tx.due_row(
+        Kind.RETRY,
+        unit.route.key,
+        unit,
+        at=tx.now + delay,
+        attempts=attempts,
+        first_failed=first or tx.now,
+        last_failed=tx.now,
+        error=describe(error),
+    )
+    tx.memory.schedule(**row)
+    tx.remember(unit, Status.WAITING)
+    _note_retry(tx, row, delay)
+
+
+def _park_unit(tx: Transaction, unit: Unit, reason: str, error: Exception | None) -> None:
+    if unit.route.role == "undo":
+        undo.given_up(tx, unit)
+    dead.park_unit(tx, unit, reason, error)
+    tx.remember(unit, Status.PARKED)
+
+
+def _of_due(tx: Transaction, row: Row, error: Exception, attempts: int) -> None:
+    if _is_hopeless(tx, error, attempts):
+        dead.park_due(tx, row, _reason(error, attempts), error)
+        return
+    delay = _backoff(tx, error, attempts)
+    moved = {
+        **row,
+        "at": tx.now + delay,
+        "owner": None,
+        "attempts": attempts,
+        "first_failed": row["first_failed"] or tx.now,
+        "last_failed": tx.now,
+        "error": describe(error),
+    }
+    if tx.memory.move(row, moved):
+        _note_retry(tx, moved, delay)
+
+
+def _is_hopeless(tx: Transaction, error: Exception, attempts: int) -> bool:
+    return isinstance(error, Reject) or attempts >= tx.tools.settings.attempts
+
+
+def _backoff(tx: Transaction, error: Exception, attempts: int) -> float:
+    """Seconds until the next attempt: exponential, with jitter over its second half."""
+    if isinstance(error, Retry) and error.after_s is not None:
+        return error.after_s
+    settings = tx.tools.settings
+    longest = min(settings.retry_longest_s, settings.retry_first_s * 2.0 ** (attempts - 1))
+    return longest * (0.5 + tx.tools.random.random() / 2)
+
+
+def _note_retry(tx: Transaction, row: Row, delay_s: float) -> None:
+    facts = {
+        "handler": row["handler"],
+        "flow": row["flow"],
+        "message_id": row["message_id"],
+        "attempt": row["attempts"],
+        "again_in_s": round(delay_s, 3),
+        "error": row["error"],
+    }
+    tx.effects.notes.append(("warning", "failed, will be tried again", facts))
+
+
+def concerns_database(error: BaseException | None) -> bool:
+    """Whether the database failed, also where a handler wrapped its error."""
+    while error is not None:
+        if isinstance(error, SQLAlchemyError) and is_outage(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line."""
+    first_line = str(error).strip().replace("\x00", "\\0").partition("\n")[0]
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+def _reason(error: Exception, attempts: int) -> str:
+    if isinstance(error, Reject):
+        return f"rejected: {error}"
+    times = "once" if attempts == 1 else f"{attempts} times"
+    return f"failed {times}, last with {describe(error)}"

@@ -1,0 +1,80 @@
+"""Outside calls: begun durably, made outside of any transaction, brought to one result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from choreo import dead, failure, undo
+from choreo.service import Handler
+from choreo.store.memory import Kind, Row, Status
+from choreo.work import Call, Finished, Unit
+
+if TYPE_CHECKING:
+    from choreo.transaction import Transaction
+
+
+def begin(tx: Transaction, unit: Unit) -> None:
+    """Write down that a call begins; it is made once that is committed."""
+    step, envelope = unit.route.handler, unit.envelope
+    row = tx.due_row(
+        Kind.CALL, step.name, unit, at=lost_at(tx, step), owner=tx.tools.owner, attempts=1
+    )
+    tx.memory.schedule(**row)
+    tx.remember(unit, Status.STARTED)
+    runs = [((unit.message,), tx.context(envelope, envelope.id))]
+    tx.effects.calls.append(Call(step, row, envelope, runs))
+
+
+def again(tx: Transaction, step: Handler[..., Any], row: Row) -> None:
+    """A call failed before, or was lost with its process: make it again, under the same key."""
+    if begin_attempt(tx, step, row):
+        envelope, message = tx.revive(row)
+        runs = [((message,), tx.context(envelope, envelope.id))]
+        tx.effects.calls.append(Call(step, row, envelope, runs))
+
+
+def begin_attempt(tx: Transaction, handler: Handler[..., Any], row: Row) -> bool:
+    """Claim a call that is due; False if somebody else did, or if it was begun too often."""
+    if row["attempts"] >= tx.tools.settings.attempts:
+        dead.park_due(tx, row, "its outside call was begun and never came to an end", None)
+        return False
+    before = dict(row)
+    row.update(owner=tx.tools.owner, at=lost_at(tx, handler), attempts=row["attempts"] + 1)
+    return tx.memory.move(before, row)
+
+
+def lost_at(tx: Transaction, handler: Handler[..., Any]) -> float:
+    """When a call that begins now counts as lost with its process."""
+    limit = handler.timeout_s or tx.tools.settings.call_timeout_s
+    return tx.now + limit + tx.tools.settings.lease_s
+
+
+def finish(tx: Transaction, item: Finished) -> None:
+    """Store and announce what a call came to."""
+    call = item.call
+    if item.error is not None:
+        failure.of_call(tx, call, item.error)
+    elif call.row["kind"] == Kind.UNDO:
+        undo.finish_call(tx, call, item.results)
+    else:
+        _finish_step(tx, item)
+
+
+def _finish_step(tx: Transaction, item: Finished) -> None:
+    from choreo.transaction import outcome_json  # noqa: PLC0415 - the two know each other
+
+    call = item.call
+    known = tx.memory.step(call.row["message_id"], call.handler.name)
+    if known is None or known["status"] != Status.STARTED:
+        return  # another instance brought the same call to its end
+    bodies = tx.announce(call.handler, call.envelope, item.results)
+    outcome = outcome_json(call.handler, item.results, bodies)
+    tx.memory.revise(
+        known["message_id"],
+        known["handler"],
+        status=Status.DONE.value,
+        outcome=outcome,
+        at=tx.tick(),
+    )
+    tx.memory.clear(Kind.CALL, call.handler.name, known["message_id"])
+    undo.outcome_arrived(tx, known, outcome)

@@ -1,0 +1,125 @@
+"""A service as a process: put together, run until it is told to stop, and left in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+from structlog.typing import FilteringBoundLogger
+
+from choreo import log as logs
+from choreo import node, plan
+from choreo.calls import Calls
+from choreo.deliver import Lifecycle
+from choreo.errors import CannotRunError, DefinitionError
+from choreo.identity import Ids
+from choreo.rabbitmq import RabbitMQ
+from choreo.relay import Relay
+from choreo.seams import SystemClock, World
+from choreo.service import Service
+from choreo.settings import Settings, load
+from choreo.store.database import OutageError, ServiceDatabase
+from choreo.store.memory import Memory
+from choreo.transaction import Tools
+
+CANNOT_RUN = 2
+
+
+def main(service: Service) -> None:
+    """Run the service in this process; exits with 2 and one line if it cannot run."""
+    try:
+        settings = load()
+        logs.configure(settings)
+        uvloop.run(run(service, settings))
+    except (CannotRunError, DefinitionError) as error:
+        print(f"{service.name}: {error}", file=sys.stderr)
+        raise SystemExit(CANNOT_RUN) from None
+
+
+def amqp_url(settings: Settings) -> str:
+    """Where the broker is; raises CannotRunError when none is named and none is recorded."""
+    url = settings.amqp_url or node.joined(settings.var)
+    if url is None:
+        raise CannotRunError(
+            f"no broker: set CHOREO_AMQP_URL, or start a private one with 'choreo up' "
+            f"(none is recorded under {settings.var}/)"
+        )
+    return url
+
+
+async def run(service: Service, settings: Settings) -> None:
+    """Run the service until SIGTERM or SIGINT: stop consuming, finish, publish, close."""
+    log = logs.logger(service.name)
+    clock = SystemClock()
+    owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+    world = World(
+        broker=(broker := RabbitMQ(amqp_url(settings), settings, service.name, log)),
+        database=(database := ServiceDatabase(service, settings, clock)),
+        clock=clock,
+    )
+    tools = Tools(plan.make(service), settings, Ids(clock, world.random), world.random, owner)
+    calls, relay = Calls(service, settings), Relay(broker, log)
+    lifecycle = Lifecycle(tools, world, calls, relay, log)
+    relaying: asyncio.Task[None] | None = None
+    try:
+        await database.open()
+        await calls.open()
+        await broker.open()
+        relaying = asyncio.create_task(relay.run())
+        await _until_stopped(lifecycle, relay, settings, log)
+    finally:
+        if relaying is not None:
+            relaying.cancel()
+        await relay.close()
+        await calls.close()
+        await _release(database, owner, relay, log)
+        await broker.close()
+        await database.close()
+
+
+async def _until_stopped(
+    lifecycle: Lifecycle, relay: Relay, settings: Settings, log: FilteringBoundLogger
+) -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    running = asyncio.create_task(lifecycle.run())
+    stopping = asyncio.create_task(told.wait())
+    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if running.done():
+        running.result()
+        return
+    log.info("stopping")
+    try:
+        async with asyncio.timeout(settings.grace_s):
+            await lifecycle.stop()
+            await running
+            await relay.flush()
+    except TimeoutError:
+        running.cancel()
+        log.warning("not everything was finished in time; it goes on at the next start")
+    else:
+        log.info("stopped")
+
+
+async def _release(
+    database: ServiceDatabase, owner: str, relay: Relay, log: FilteringBoundLogger
+) -> None:
+    """Leave the outbox tidy, and let others have at once what is left in it."""
+    confirmed = relay.take_confirmed()
+
+    def work(db: object, now: float) -> None:
+        memory = Memory(db)  # type: ignore[arg-type]
+        memory.forget(confirmed)
+        memory.release(owner, now)
+
+    try:
+        await database.run(work)
+    except OutageError as outage:
+        log.warning("the database is away; leases run out by themselves", error=str(outage))

@@ -1,0 +1,380 @@
+"""The broker seam on RabbitMQ, and the only place that knows aio-pika."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aio_pika
+import aiormq
+from aio_pika.abc import AbstractConnection
+from aiormq import Channel
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from structlog.typing import FilteringBoundLogger
+
+from choreo.errors import CannotRunError
+from choreo.seams import Delivery, Outgoing
+from choreo.settings import Settings
+from choreo.topology import JOURNAL, Topology
+
+#: A broker's own limit would also drop innocent messages that were merely prefetched when a
+#: connection was lost; attempts are counted in the database.
+DELIVERY_LIMIT = 1_000_000_000
+CONNECT_TIMEOUT_S = 10
+RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
+
+_NATIVE = ("content_type", "content_encoding", "delivery_mode", "priority", "reply_to",
+           "expiration", "timestamp", "user_id")  # fmt: skip
+
+
+class Link:
+    """One connection with one channel, opened again whenever it is lost."""
+
+    def __init__(
+        self,
+        url: str,
+        settings: Settings,
+        name: str,
+        log: FilteringBoundLogger,
+        prepare: Callable[[Channel], Awaitable[None]],
+    ) -> None:
+        self._url = url
+        self._settings = settings
+        self._name = name
+        self._log = log.bind(connection=name)
+        self._prepare = prepare
+        self._channel: Channel | None = None
+        self._connection: AbstractConnection | None = None
+        self._opened = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open it for the first time; raises CannotRunError if that fails."""
+        try:
+            await self._open()
+        except Exception as error:
+            await self._drop()
+            raise CannotRunError(explain(error, self._url)) from error
+        self._task = asyncio.create_task(self._keep())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the channel is ready right now."""
+        return self._opened.is_set()
+
+    async def channel(self) -> Channel:
+        """The channel, once it is open and the broker does not block it."""
+        while True:
+            await self._opened.wait()
+            channel, connection = self._channel, self._connection
+            if channel is not None and connection is not None and connection.transport is not None:
+                await connection.transport.connection.ready()
+                return channel
+
+    def reset(self) -> None:
+        """Give the channel up and open another."""
+        self._lost.set()
+
+    async def close(self) -> None:
+        """Close it for good."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._drop()
+
+    async def _open(self) -> None:
+        self._lost.clear()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            self._connection = await aio_pika.connect(
+                self._url,
+                client_properties={"connection_name": self._name},
+                heartbeat=self._settings.heartbeat_s,
+            )
+            channel = await self._connection.channel(on_return_raises=True)
+            underlay = await channel.get_underlay_channel()
+            if not isinstance(underlay, Channel):
+                raise TypeError(f"{underlay!r} is no aiormq channel")
+            self._channel = underlay
+            # aio-pika holds its channels weakly: keep it beside what lies under it.
+            self._kept = channel
+            self._channel.closing.add_done_callback(lambda _: self._lost.set())
+            self._channel.on_consumer_cancel_callbacks.add(lambda _: self._lost.set())
+            await self._prepare(self._channel)
+        self._opened.set()
+
+    async def _keep(self) -> None:
+        wait_s = RECONNECT_FIRST_S
+        while True:
+            await self._lost.wait()
+            self._log.warning("connection lost, opening it again")
+            await self._drop()
+            while not self._opened.is_set():
+                try:
+                    await self._open()
+                except Exception as error:  # noqa: BLE001 - whatever it is, there is only trying again
+                    await self._drop()
+                    reason = explain(error, self._url)
+                    self._log.error("cannot connect, trying again", error=reason, after_s=wait_s)
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(wait_s * 2, RECONNECT_LONGEST_S)
+            wait_s = RECONNECT_FIRST_S
+            self._log.info("connected again")
+
+    async def _drop(self) -> None:
+        self._opened.clear()
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            try:
+                async with asyncio.timeout(2):
+                    await connection.close()
+            except Exception as error:  # noqa: BLE001 - it is being given up whatever it says
+                self._log.debug("while closing", error=repr(error))
+
+
+class Acks:
+    """Which deliveries of one channel may be acked together.
+
+    A multiple ack reaches only up to the lowest delivery that is not settled yet.
+    """
+
+    def __init__(self) -> None:
+        self._open: deque[int] = deque()
+        self._settled: set[int] = set()
+        self._acked: set[int] = set()
+
+    def received(self, tag: int) -> None:
+        """A delivery came; tags grow."""
+        self._open.append(tag)
+
+    def settle(self, tags: Sequence[int]) -> list[tuple[int, bool]]:
+        """The acks to send, as tag and `multiple`."""
+        self._settled.update(tags)
+        reach = 0
+        while self._open and self._open[0] in self._settled:
+            tag = self._open.popleft()
+            self._settled.discard(tag)
+            if tag in self._acked:
+                self._acked.discard(tag)
+            else:
+                reach = tag
+        single = [tag for tag in tags if tag in self._settled and tag not in self._acked]
+        self._acked.update(single)
+        return [(reach, True)] * bool(reach) + [(tag, False) for tag in single]
+
+
+class RabbitMQ:
+    """See `choreo.seams.Broker`; consumes on one connection and publishes on another.
+
+    A blocked connection (an alarm of the broker) then holds up publishing alone.
+    """
+
+    def __init__(self, url: str, settings: Settings, name: str, log: FilteringBoundLogger) -> None:
+        self._settings = settings
+        self._log = log
+        self._publishing = Link(url, settings, f"{name} publishing", log, self._nothing)
+        self._consuming = Link(url, settings, f"{name} consuming", log, self._consume)
+        self._acks = Acks()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._consumer_tag: str | None = None
+        self._what: tuple[Topology, str, int, Callable[[Delivery], None]] | None = None
+
+    async def open(self) -> None:
+        """Connect for publishing alone; raises CannotRunError if that fails."""
+        await self._publishing.start()
+
+    async def consume(
+        self,
+        topology: Topology,
+        queue: str,
+        prefetch: int,
+        on_delivery: Callable[[Delivery], None],
+    ) -> None:
+        """Declare the topology and consume, reconnecting for as long as the process lives."""
+        self._what = topology, queue, prefetch, on_delivery
+        await self._consuming.start()
+
+    async def cancel(self) -> None:
+        """Stop receiving; what was received can still be settled."""
+        if self._consuming.is_open and self._consumer_tag is not None:
+            channel = await self._consuming.channel()
+            self._what = None
+            await channel.basic_cancel(self._consumer_tag)
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether deliveries can arrive: what readiness means."""
+        return self._consuming.is_open
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Ack what came on the channel that is open now; the rest is handed over again."""
+        acks = self._acks
+        current = [one.tag for one in deliveries if one.channel is acks]
+        for tag, multiple in acks.settle(current) if current else ():
+            task = asyncio.create_task(self._ack(tag, multiple=multiple))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def publish(self, messages: Sequence[Outgoing]) -> dict[str, str]:
+        """Publish and wait for the confirms; gives why any were not confirmed, by message id."""
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_s):
+                channel = await self._publishing.channel()
+                found = await asyncio.gather(
+                    *(_publish(channel, one) for one in messages), return_exceptions=True
+                )
+        except TimeoutError:
+            # What is under way must not meet its own repetition on one channel.
+            self._publishing.reset()
+            reason = f"no confirm within {self._settings.publish_timeout_s:g} s"
+            return dict.fromkeys((one.envelope.id for one in messages), reason)
+        return {
+            one.envelope.id: _refusal(one, result)
+            for one, result in zip(messages, found, strict=True)
+            if isinstance(result, BaseException)
+        }
+
+    async def declare(self, topology: Topology) -> None:
+        """Declare exchanges, queues and bindings, the journal first."""
+        await declare(await self._publishing.channel(), topology, self._settings)
+
+    async def close(self) -> None:
+        """Send the last acks and close both connections."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._consuming.close()
+        await self._publishing.close()
+
+    async def _nothing(self, channel: Channel) -> None:
+        pass
+
+    async def _consume(self, channel: Channel) -> None:
+        if self._what is None:
+            return
+        topology, queue, prefetch, on_delivery = self._what
+        await declare(channel, topology, self._settings)
+        await channel.basic_qos(prefetch_count=prefetch)
+        acks = self._acks = Acks()
+
+        def arrived(message: DeliveredMessage) -> None:
+            delivery = _delivery(message, acks)
+            acks.received(delivery.tag)
+            on_delivery(delivery)
+
+        consumer: Any = arrived
+        self._consumer_tag = (await channel.basic_consume(queue, consumer)).consumer_tag
+
+    async def _ack(self, tag: int, *, multiple: bool) -> None:
+        try:
+            channel = await self._consuming.channel()
+            await channel.basic_ack(tag, multiple=multiple, wait=False)
+        except (aiormq.AMQPError, ConnectionError) as error:
+            # The broker hands it over again, and the inbox recognises it.
+            self._log.debug("ack lost", error=repr(error))
+
+
+async def declare(channel: Channel, topology: Topology, settings: Settings) -> None:
+    """Declare what is missing; raises what RabbitMQ says if something is there in another form."""
+    await channel.queue_declare(
+        JOURNAL,
+        durable=True,
+        arguments={
+            "x-queue-type": "stream",
+            "x-max-age": settings.journal_max_age,
+            "x-max-length-bytes": settings.journal_max_bytes,
+        },
+    )
+    for exchange in topology.event_exchanges:
+        await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
+        await channel.queue_bind(JOURNAL, exchange, "#")
+    for exchange in topology.command_exchanges:
+        await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
+    for queue in topology.queues:
+        await channel.queue_declare(
+            queue,
+            durable=True,
+            arguments={"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT},
+        )
+    for binding in topology.bindings:
+        await channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
+
+
+def explain(error: BaseException, url: str) -> str:
+    """A failed connection in one line, with what to do."""
+    from yarl import URL  # noqa: PLC0415 - only to leave the password out
+
+    try:
+        parsed = URL(url)
+        shown = str(parsed.with_password(None) if parsed.password else parsed)
+    except ValueError:
+        shown = "CHOREO_AMQP_URL"
+    text = str(error).strip() or type(error).__name__
+    match error:
+        case (
+            aiormq.exceptions.AuthenticationError()
+            | aiormq.exceptions.ProbableAuthenticationError()
+        ):
+            return (
+                f"RabbitMQ at {shown} refuses the login: check user and password in CHOREO_AMQP_URL"
+            )
+        case TimeoutError():
+            return f"RabbitMQ at {shown} does not answer within {CONNECT_TIMEOUT_S} s"
+        case OSError() | aiormq.AMQPConnectionError():
+            return f"no RabbitMQ at {shown} ({text}): start it, or correct CHOREO_AMQP_URL"
+        case ValueError() | KeyError():
+            return f"CHOREO_AMQP_URL {shown!r} is no AMQP URL (amqp://user:password@host:5672/)"
+        case _:
+            return f"RabbitMQ at {shown}: {text}"
+
+
+async def _publish(channel: Channel, message: Outgoing) -> None:
+    envelope = message.envelope
+    await channel.basic_publish(
+        message.body,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        mandatory=message.mandatory,
+        properties=Basic.Properties(
+            content_type="application/json",
+            delivery_mode=2,
+            message_id=envelope.id,
+            correlation_id=envelope.flow,
+            message_type=envelope.type,
+            app_id=envelope.service,
+            timestamp=datetime.now(UTC),
+            headers=dict(envelope.headers()),
+        ),
+        wait=False,
+    )
+
+
+def _refusal(message: Outgoing, error: BaseException) -> str:
+    if isinstance(error, aiormq.exceptions.PublishError):
+        return (
+            f"no queue hears {message.routing_key} on {message.exchange}: is its service declared?"
+        )
+    return str(error) or type(error).__name__
+
+
+def _delivery(message: DeliveredMessage, acks: Acks) -> Delivery:
+    frame: Any = message.delivery
+    properties = message.header.properties
+    return Delivery(
+        body=message.body,
+        message_id=properties.message_id,
+        wire_type=properties.message_type,
+        correlation_id=properties.correlation_id,
+        app_id=properties.app_id,
+        headers=properties.headers or {},
+        properties={
+            name: value for name in _NATIVE if (value := getattr(properties, name)) is not None
+        },
+        exchange=frame.exchange,
+        routing_key=frame.routing_key,
+        redelivered=bool(frame.redelivered),
+        tag=frame.delivery_tag,
+        channel=acks,
+    )

@@ -1,0 +1,105 @@
+"""Publishes what is committed, with confirms, until the broker has it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from choreo.seams import Broker, Outgoing
+
+#: At most so many messages wait for their confirms together, and so many groups of them.
+GROUP, GROUPS = 500, 4
+RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
+
+
+class Relay:
+    """The way out of one service: from its outbox to the broker."""
+
+    def __init__(self, broker: Broker, log: FilteringBoundLogger) -> None:
+        self._broker = broker
+        self._log = log
+        self._waiting: deque[Outgoing] = deque()
+        self._groups: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._retry_s = RETRY_FIRST_S
+        #: Ids that are committed to the outbox and not yet known to be forgotten.
+        self.in_hand: set[str] = set()
+        #: Confirmed, to be taken out of the outbox with the next transaction.
+        self.confirmed: list[str] = []
+        self.on_confirmed: Callable[[], None] = lambda: None
+
+    @property
+    def backlog(self) -> int:
+        """How many messages the broker has not confirmed."""
+        return len(self.in_hand) - len(self.confirmed)
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Publish messages that are committed, in this order."""
+        if messages:
+            self._waiting.extend(messages)
+            self.in_hand.update(one.envelope.id for one in messages)
+            self._wake.set()
+
+    def take_confirmed(self) -> list[str]:
+        """The ids that the outbox may forget."""
+        taken, self.confirmed = self.confirmed, []
+        self.in_hand.difference_update(taken)
+        return taken
+
+    def put_back(self, ids: Sequence[str]) -> None:
+        """The transaction that should have forgotten them was rolled back."""
+        self.confirmed.extend(ids)
+        self.in_hand.update(ids)
+
+    async def run(self) -> None:
+        """Publish for as long as the process lives."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                if len(self._groups) >= GROUPS:
+                    await asyncio.wait(self._groups, return_when=asyncio.FIRST_COMPLETED)
+                size = min(GROUP, len(self._waiting))
+                group = [self._waiting.popleft() for _ in range(size)]
+                task = asyncio.create_task(self._publish(group))
+                self._groups.add(task)
+                task.add_done_callback(self._groups.discard)
+
+    async def flush(self) -> None:
+        """Wait until everything is confirmed."""
+        while self._waiting or self._groups:
+            await asyncio.sleep(0)  # lets `run` take what is waiting
+            await asyncio.gather(*self._groups)
+
+    async def close(self) -> None:
+        """Give up what is not confirmed; it stays in the outbox."""
+        for task in self._groups:
+            task.cancel()
+        await asyncio.gather(*self._groups, return_exceptions=True)
+
+    async def _publish(self, group: Sequence[Outgoing]) -> None:
+        while group:
+            failures = await self._broker.publish(group)
+            self.confirmed.extend(
+                one.envelope.id for one in group if one.envelope.id not in failures
+            )
+            self.on_confirmed()
+            if not failures:
+                self._retry_s = RETRY_FIRST_S
+                return
+            group = [one for one in group if one.envelope.id in failures]
+            first = group[0]
+            self._log.error(
+                "not published, trying again",
+                count=len(group),
+                type=first.envelope.type,
+                flow=first.envelope.flow,
+                message_id=first.envelope.id,
+                error=failures[first.envelope.id],
+                after_s=self._retry_s,
+            )
+            wait_s, self._retry_s = self._retry_s, min(self._retry_s * 2, RETRY_LONGEST_S)
+            await asyncio.sleep(wait_s)

@@ -1,0 +1,223 @@
+"""A service's own database: one connection in one thread, SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from choreo.errors import CannotRunError, ChoreoError
+from choreo.seams import Clock
+from choreo.service import Service
+from choreo.settings import Settings
+from choreo.store import tables
+
+T = TypeVar("T")
+
+LOCK_TIMEOUT_S = 10
+STATEMENT_TIMEOUT_S = 60
+
+#: SQLite result codes that tell of the surroundings, not of the statement (sqlite.org/rescode).
+_SQLITE_OUTAGES = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOTADB,
+}
+#: SQLSTATE classes of the same kind (PostgreSQL, Appendix A): connection, roll-back, resources,
+#: operator intervention, system error, internal error.
+_POSTGRES_OUTAGES = ("08", "40", "53", "57", "58", "XX")
+#: Lock not available; read-only transaction.
+_POSTGRES_OUTAGE_STATES = {"55P03", "25006"}
+
+
+class OutageError(ChoreoError):
+    """The database failed, not the work; the work may be tried again."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the error tells of the database's surroundings and not of the statement."""
+    if not isinstance(error, DBAPIError):
+        return False
+    cause = error.orig
+    if error.connection_invalidated:
+        return True
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", 0) & 0xFF in _SQLITE_OUTAGES
+    if isinstance(cause, psycopg.Error):
+        state = cause.sqlstate
+        if state is None:
+            return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+        return state[:2] in _POSTGRES_OUTAGES or state in _POSTGRES_OUTAGE_STATES
+    return False
+
+
+def connect(url: str) -> Engine:
+    """An engine for a service's database, set up so that a commit is on disk.
+
+    Raises CannotRunError if the URL is none, or of a database that choreo does not know.
+    """
+    try:
+        made = sa.make_url(url)
+        if made.drivername in ("sqlite", "sqlite+pysqlite"):
+            if not made.database or made.database == ":memory:":
+                raise CannotRunError("a service's SQLite database must be a file")
+            Path(made.database).parent.mkdir(parents=True, exist_ok=True)
+            engine = sa.create_engine(url, poolclass=sa.NullPool)
+            sa.event.listen(engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine, "begin", _begin_immediate)
+            return engine
+        if made.drivername in ("postgresql", "postgresql+psycopg"):
+            options = (
+                f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
+            )
+            return sa.create_engine(
+                made.set(drivername="postgresql+psycopg"),
+                poolclass=sa.NullPool,
+                connect_args={"options": options, "connect_timeout": 10},
+            )
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise CannotRunError(f"the database URL cannot be read: {error}") from error
+    except OSError as error:
+        raise CannotRunError(f"the folder of the database cannot be made: {error}") from error
+    raise CannotRunError(f"database {made.drivername!r}: choreo knows sqlite and postgresql")
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    # NORMAL can lose a commit on power loss.
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA busy_timeout=5000")
+    connection.execute("PRAGMA cache_size=-65536")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction that reads first cannot always become a writer.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class ServiceDatabase:
+    """Runs each piece of work in one transaction that holds the service's lock."""
+
+    def __init__(self, service: Service, settings: Settings, clock: Clock) -> None:
+        self._service = service
+        self._clock = clock
+        self._url = settings.database_of(service.name)
+        self._engine = connect(self._url)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._connection: Connection | None = None
+        self._lock_file: TextIO | None = None
+        self.is_shared = self._engine.dialect.name == "postgresql"
+        self._lock_key = int.from_bytes(service.name.encode()[:7].ljust(7, b"\0"), "big")
+        if not self.is_shared:
+            settings.var.mkdir(parents=True, exist_ok=True)
+            self._lock_path = Path(f"{self._engine.url.database}").with_suffix(".lock")
+
+    async def open(self) -> None:
+        """Create the tables and run the service's setups.
+
+        Raises CannotRunError if the database is not there, belongs to another service, or, on
+        SQLite, if another process runs this service.
+        """
+        if not self.is_shared:
+            self._take_lock_file()
+        try:
+            await self.run(self._prepare)
+        except OutageError as error:
+            raise CannotRunError(self._explain(error)) from error
+        except SQLAlchemyError as error:
+            raise CannotRunError(
+                f"{self._service.name}: its tables cannot be made: {error}"
+            ) from error
+
+    async def run(self, work: Callable[[Connection, float], T]) -> T:
+        """See `choreo.seams.Database`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+
+    async def close(self) -> None:
+        """Close the connection and end the thread."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
+        if self._lock_file is not None:
+            self._lock_file.close()
+
+    def _transact(self, work: Callable[[Connection, float], T]) -> T:
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            with self._connection.begin():
+                return work(self._connection, self._lock(self._connection))
+        except SQLAlchemyError as error:
+            if not is_outage(error):
+                raise
+            self._disconnect()
+            raise OutageError(str(getattr(error, "orig", error)).strip()) from error
+
+    def _lock(self, db: Connection) -> float:
+        """Take the service's lock and read the database's clock, in one round trip."""
+        if not self.is_shared:
+            return self._clock.now()
+        return float(db.execute(_LOCK, {"key": self._lock_key}).one()[1])
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except SQLAlchemyError:
+                connection.invalidate()
+
+    def _prepare(self, db: Connection, _: float) -> None:
+        tables.metadata.create_all(db)
+        found = db.execute(sa.select(tables.owner.c.service)).scalar()
+        if found is None:
+            db.execute(tables.owner.insert(), {"service": self._service.name})
+        elif found != self._service.name:
+            raise CannotRunError(
+                f"the database of {self._service.name} already belongs to {found}: "
+                "give each service its own ('{service}' in CHOREO_DATABASE_URL)"
+            )
+        if self._service.tables is not None:
+            self._service.tables.create_all(db)
+        for setup in self._service.setups:
+            setup(db)
+
+    def _take_lock_file(self) -> None:
+        self._lock_file = self._lock_path.open("w")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock_file.close()
+            raise CannotRunError(
+                f"{self._service.name} already runs on {self._engine.url.database}: SQLite takes "
+                "one process of a service; for several set CHOREO_DATABASE_URL to PostgreSQL"
+            ) from error
+
+    def _explain(self, error: OutageError) -> str:
+        shown = self._engine.url.render_as_string(hide_password=True)
+        first_line = str(error).partition("\n")[0]
+        return (
+            f"the database of {self._service.name} cannot be used ({shown}): {first_line}; "
+            "create it, or correct CHOREO_DATABASE_URL"
+        )
+
+
+# The clock is read after the lock was waited for: a target list is evaluated left to right.
+_LOCK = sa.text("SELECT pg_advisory_xact_lock(:key), extract(epoch from clock_timestamp())")

@@ -1,0 +1,380 @@
+"""The statements on a service's memory: inbox and steps, outbox, due, tombstones, dead letters.
+
+Every statement is built once, with bind parameters: building costs more than running.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, bindparam
+
+from choreo.envelope import Envelope
+from choreo.seams import Outgoing
+from choreo.store.tables import dead, due, inbox, outbox, tombstones
+
+Row = dict[str, Any]
+
+
+class Status(StrEnum):
+    """How far a message has come with one handler."""
+
+    #: A `def` handler was begun by a process that may have died of it; the broker has it still.
+    BEGUN = "begun"
+    #: An outside call is under way, or will be tried again.
+    STARTED = "started"
+    #: A `def` handler will be tried again.
+    WAITING = "waiting"
+    DONE = "done"
+    #: Consumed without running, or taken from the waiting, as its flow was undone.
+    CANCELLED = "cancelled"
+    #: A dead letter.
+    PARKED = "parked"
+
+
+class Kind(StrEnum):
+    """What is due."""
+
+    #: A route of a message, once more.
+    RETRY = "retry"
+    #: An outside call of a step: under way, or once more.
+    CALL = "call"
+    #: An undo that is owed to an outcome.
+    UNDO = "undo"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the inbox says of a message and handler."""
+
+    digest: bytes
+    status: str
+    crashes: int
+
+
+def _by_key(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
+    return sa.and_(*(table.c[name] == bindparam(f"k_{name}") for name in names))
+
+
+_KNOWN = sa.select(
+    inbox.c.message_id, inbox.c.handler, inbox.c.digest, inbox.c.status, inbox.c.crashes
+).where(inbox.c.message_id.in_(bindparam("ids", expanding=True)))
+_REMEMBER = inbox.insert()
+_INBOX_KEY = _by_key(inbox, "message_id", "handler")
+_REVISE = inbox.update().where(_INBOX_KEY)
+_STEP = sa.select(inbox).where(_INBOX_KEY)
+_STEPS = (
+    sa.select(inbox)
+    .where(_by_key(inbox, "flow", "handler"))
+    .where(sa.or_(bindparam("subject").is_(None), inbox.c.subject == bindparam("subject")))
+    .order_by(inbox.c.at.desc())
+)
+
+_STORE_OUTGOING = outbox.insert()
+_FORGET = outbox.delete().where(outbox.c.id == bindparam("k_id"))
+
+_BURIED = sa.select(tombstones.c.flow, tombstones.c.handler, tombstones.c.subject).where(
+    tombstones.c.flow.in_(bindparam("flows", expanding=True))
+)
+_BURY = tombstones.insert()
+
+_DUE_KEY = _by_key(due, "kind", "handler", "message_id")
+_SCHEDULE = due.insert()
+_DUE = (
+    sa.select(due).where(due.c.at <= bindparam("now")).order_by(due.c.at).limit(bindparam("most"))
+)
+_NEXT_DUE = sa.select(sa.func.min(due.c.at))
+_RESCHEDULE = due.update().where(_DUE_KEY)
+_CLEAR = due.delete().where(_DUE_KEY)
+_MOVABLE = ("at", "owner", "attempts", "first_failed", "last_failed", "error")
+_MOVE = (
+    due.update()
+    .where(_DUE_KEY, due.c.at == bindparam("k_at"))
+    .values({name: bindparam(name) for name in _MOVABLE})
+)
+# One that is under way is left alone.
+_WAKE = due.update().where(_DUE_KEY, due.c.owner.is_(None)).values(at=bindparam("at"), attempts=0)
+_CLAIM = due.delete().where(_DUE_KEY, due.c.at == bindparam("k_at"))
+_CLEAR_DEADLINES = (
+    due.delete()
+    .where(_by_key(due, "kind", "flow", "handler"))
+    .where(sa.or_(bindparam("subject").is_(None), due.c.subject == bindparam("subject")))
+)
+_BEGUN_CALLS = (
+    sa.select(due)
+    .where(due.c.owner.is_not(None))
+    .where(sa.or_(bindparam("owner").is_(None), due.c.owner == bindparam("owner")))
+)
+_RELEASE_CALLS = (
+    due.update().where(due.c.owner == bindparam("k_owner")).values(at=bindparam("at"), owner=None)
+)
+_LEFT_BEHIND = (
+    sa.select(outbox)
+    .where(
+        sa.or_(
+            bindparam("alone", type_=sa.Boolean),
+            outbox.c.owner == bindparam("owner"),
+            outbox.c.lease_until < bindparam("now"),
+        )
+    )
+    .order_by(outbox.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE_OVER = (
+    outbox.update()
+    .where(outbox.c.id == bindparam("k_id"))
+    .values(owner=bindparam("owner"), lease_until=bindparam("lease_until"))
+)
+_RENEW = (
+    outbox.update()
+    .where(outbox.c.owner == bindparam("k_owner"))
+    .values(lease_until=bindparam("lease_until"))
+)
+
+_PARK = dead.insert()
+_HAS_LETTER = sa.select(dead.c.id).where(dead.c.digest == bindparam("k_digest")).limit(1)
+
+
+class Memory:
+    """A service's memory, within one open transaction."""
+
+    def __init__(self, db: Connection) -> None:
+        self.db = db
+        self._inbox: list[Row] = []
+        self._outbox: list[Row] = []
+        self._due: list[Row] = []
+
+    def flush(self) -> None:
+        """Write what was gathered, each table in one statement."""
+        for statement, rows in (
+            (_REMEMBER, self._inbox),
+            (_STORE_OUTGOING, self._outbox),
+            (_SCHEDULE, self._due),
+        ):
+            if rows:
+                self.db.execute(statement, rows)
+                rows.clear()
+
+    # Inbox and steps.
+
+    def known(self, message_ids: Sequence[str]) -> dict[tuple[str, str], Known]:
+        """What the inbox holds of these messages, by message id and handler."""
+        rows = self.db.execute(_KNOWN, {"ids": message_ids})
+        return {(row[0], row[1]): Known(row[2], row[3], row[4]) for row in rows}
+
+    def remember(
+        self,
+        *,
+        message_id: str,
+        handler: str,
+        digest: bytes,
+        flow: str,
+        subject: str | None,
+        status: Status,
+        outcome: str | None,
+        crashes: int,
+        at: float,
+    ) -> None:
+        """Enter a message that the inbox does not hold yet (written at the next flush)."""
+        self._inbox.append(
+            {
+                "message_id": message_id,
+                "handler": handler,
+                "digest": digest,
+                "flow": flow,
+                "subject": subject,
+                "status": status.value,
+                "outcome": outcome,
+                "undo": None,
+                "crashes": crashes,
+                "at": at,
+            }
+        )
+
+    def revise(self, message_id: str, handler: str, **values: Any) -> None:
+        """Change what the inbox holds of a message."""
+        self.flush()
+        self.db.execute(
+            _REVISE.values(**values), {"k_message_id": message_id, "k_handler": handler}
+        )
+
+    def step(self, message_id: str, handler: str) -> Row | None:
+        """The inbox's whole row, or None."""
+        self.flush()
+        found = self.db.execute(_STEP, {"k_message_id": message_id, "k_handler": handler})
+        row = found.mappings().one_or_none()
+        return None if row is None else dict(row)
+
+    def steps(self, flow: str, handler: str, subject: str | None) -> list[Row]:
+        """Every run of a step in a flow, newest first; a subject narrows it to equal ones."""
+        self.flush()
+        found = self.db.execute(_STEPS, {"k_flow": flow, "k_handler": handler, "subject": subject})
+        return [dict(row) for row in found.mappings()]
+
+    # Outbox.
+
+    def store(self, message: Outgoing, envelope: str, owner: str, lease_until: float) -> None:
+        """Put a message into the outbox (written at the next flush)."""
+        self._outbox.append(
+            {
+                "id": message.envelope.id,
+                "exchange": message.exchange,
+                "routing_key": message.routing_key,
+                "envelope": envelope,
+                "body": message.body,
+                "mandatory": message.mandatory,
+                "owner": owner,
+                "lease_until": lease_until,
+            }
+        )
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Take confirmed messages out of the outbox."""
+        if rows := [{"k_id": one} for one in ids]:
+            self.db.execute(_FORGET, rows)
+
+    # Tombstones.
+
+    def buried(self, flows: Iterable[str]) -> set[tuple[str, str, str]]:
+        """Flow, handler and subject of what must not run any more."""
+        rows = self.db.execute(_BURIED, {"flows": list(set(flows))})
+        return {(row[0], row[1], row[2]) for row in rows}
+
+    def bury(self, flow: str, handler: str, subject: str, at: float) -> None:
+        """Keep a handler from running in a flow; the caller knows that it is not buried yet."""
+        self.db.execute(_BURY, {"flow": flow, "handler": handler, "subject": subject, "at": at})
+
+    # Due.
+
+    def due(self, now: float, most: int) -> list[Row]:
+        """What is due, longest first."""
+        found = self.db.execute(_DUE, {"now": now, "most": most})
+        return [dict(row) for row in found.mappings()]
+
+    def next_due(self) -> float | None:
+        """When the next thing is due."""
+        found: float | None = self.db.execute(_NEXT_DUE).scalar()
+        return found
+
+    def schedule(self, **row: Any) -> None:
+        """Enter a whole row of what must happen later (written at the next flush)."""
+        self._due.append(row)
+
+    def reschedule(self, row: Row, **values: Any) -> None:
+        """Change something that is due."""
+        self.flush()
+        self.db.execute(_RESCHEDULE.values(**values), _key(row))
+
+    def move(self, before: Row, after: Row) -> bool:
+        """Change something that is due; False if somebody else did meanwhile."""
+        self.flush()
+        changed = {name: after[name] for name in _MOVABLE}
+        found = self.db.execute(_MOVE, {**_key(before), "k_at": before["at"], **changed})
+        return found.rowcount == 1
+
+    def wake(self, kind: Kind, handler: str, message_id: str, now: float) -> None:
+        """Make something due that waited for something else."""
+        self.flush()
+        key = {"k_kind": kind.value, "k_handler": handler, "k_message_id": message_id}
+        self.db.execute(_WAKE, {**key, "at": now})
+
+    def claim(self, row: Row) -> bool:
+        """Take something out that is due; False if somebody else did, or moved it."""
+        self.flush()
+        return self.db.execute(_CLAIM, {**_key(row), "k_at": row["at"]}).rowcount == 1
+
+    def clear(self, kind: Kind, handler: str, message_id: str) -> None:
+        """Take something out, due or not."""
+        self.flush()
+        self.db.execute(
+            _CLEAR, {"k_kind": kind.value, "k_handler": handler, "k_message_id": message_id}
+        )
+
+    def clear_deadlines(self, flow: str, handler: str, subject: str | None) -> None:
+        """Take a flow's deadlines out, narrowed to a subject if there is one."""
+        self.flush()
+        self.db.execute(
+            _CLEAR_DEADLINES,
+            {
+                "k_kind": Kind.DEADLINE.value,
+                "k_flow": flow,
+                "k_handler": handler,
+                "subject": subject,
+            },
+        )
+
+    def reclaim_calls(
+        self, owner: str, under_way: Collection[tuple[str, str, str]], now: float, *, alone: bool
+    ) -> None:
+        """Make due at once every call that was begun and is not under way any more.
+
+        `alone`: no other instance can be alive. Otherwise those of others come back when they
+        count as lost.
+        """
+        rows = self.db.execute(_BEGUN_CALLS, {"owner": None if alone else owner}).mappings()
+        for row in [dict(row) for row in rows]:
+            if (row["kind"], row["handler"], row["message_id"]) not in under_way:
+                self.reschedule(row, at=now, owner=None)
+
+    def reclaim_outgoing(
+        self,
+        owner: str,
+        in_hand: Collection[str],
+        now: float,
+        lease_until: float,
+        *,
+        alone: bool,
+    ) -> list[Outgoing]:
+        """Take over the outbox rows of the dead and renew the leases of one's own."""
+        if in_hand:
+            self.db.execute(_RENEW, {"k_owner": owner, "lease_until": lease_until})
+        found = self.db.execute(
+            _LEFT_BEHIND, {"owner": owner, "now": now, "alone": alone, "most": 5000}
+        ).mappings()
+        taken = [row for row in found if row["id"] not in in_hand]
+        if taken:
+            keys = [{"k_id": row["id"]} for row in taken]
+            self.db.execute(
+                _TAKE_OVER, [{**k, "owner": owner, "lease_until": lease_until} for k in keys]
+            )
+        return [
+            Outgoing(
+                row["exchange"],
+                row["routing_key"],
+                Envelope(**json.loads(row["envelope"])),
+                bytes(row["body"]),
+                row["mandatory"],
+            )
+            for row in taken
+        ]
+
+    def release(self, owner: str, now: float) -> None:
+        """Let others have at once what this instance leaves behind."""
+        self.db.execute(_RENEW, {"k_owner": owner, "lease_until": now})
+        self.db.execute(_RELEASE_CALLS, {"k_owner": owner, "at": now})
+
+    # Dead letters.
+
+    def park(self, row: Row) -> None:
+        """Enter a dead letter."""
+        self.db.execute(_PARK, row)
+
+    def has_letter(self, digest: bytes) -> bool:
+        """Whether a letter of these bytes is there."""
+        return self.db.execute(_HAS_LETTER, {"k_digest": digest}).first() is not None
+
+
+def envelope_json(envelope: Envelope) -> str:
+    """An envelope as the outbox keeps it."""
+    return json.dumps(asdict(envelope), ensure_ascii=False, separators=(",", ":"))
+
+
+def _key(row: Row) -> Row:
+    return {f"k_{name}": row[name] for name in ("kind", "handler", "message_id")}

@@ -1,0 +1,118 @@
+"""The tables that choreo keeps in every service's database."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+#: Which service owns this database, so that two never share one by mistake.
+owner = Table("choreo_owner", metadata, Column("service", String, primary_key=True))
+
+#: One row for each message and handler: the memory that keeps effects single, and the step.
+inbox = Table(
+    "choreo_inbox",
+    metadata,
+    Column("message_id", String, primary_key=True),
+    Column("handler", String, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("flow", String, nullable=False),
+    Column("subject", String),
+    #: begun, started, waiting, done, cancelled or parked: see `choreo.store.memory.Status`.
+    Column("status", String, nullable=False),
+    #: What a step with an undo announced: a JSON list of [wire type, body].
+    Column("outcome", Text),
+    #: None, owed or done.
+    Column("undo", String),
+    #: How often a process began on it and was not heard of again.
+    Column("crashes", Integer, nullable=False, default=0),
+    #: Seconds since 1970; grows with every row, so that "newest first" has a meaning.
+    Column("at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("choreo_inbox_flow", inbox.c.flow, inbox.c.handler)
+
+#: What is committed and not yet confirmed by the broker.
+outbox = Table(
+    "choreo_outbox",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("exchange", String, nullable=False),
+    Column("routing_key", String, nullable=False),
+    Column("envelope", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("mandatory", Boolean, nullable=False),
+    Column("owner", String, nullable=False),
+    #: By the database's clock, in seconds since 1970.
+    Column("lease_until", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: Everything that must happen later.
+due = Table(
+    "choreo_due",
+    metadata,
+    #: retry, call, undo or deadline.
+    Column("kind", String, primary_key=True),
+    Column("handler", String, primary_key=True),
+    Column("message_id", String, primary_key=True),
+    Column("flow", String, nullable=False),
+    Column("subject", String),
+    #: None waits for something else: an undo for its step's outcome.
+    Column("at", Float),
+    #: The instance whose outside call is under way; `at` is then when it counts as lost.
+    Column("owner", String),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("first_failed", Float),
+    Column("last_failed", Float),
+    Column("error", Text),
+    Column("properties", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("choreo_due_at", due.c.at)
+Index("choreo_due_flow", due.c.flow, due.c.handler)
+
+#: Handlers that must not run in a flow any more; subject "" is every subject.
+tombstones = Table(
+    "choreo_tombstones",
+    metadata,
+    Column("flow", String, primary_key=True),
+    Column("handler", String, primary_key=True),
+    Column("subject", String, primary_key=True),
+    Column("at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: Messages that nothing more is tried with until a person decides.
+dead = Table(
+    "choreo_dead",
+    metadata,
+    Column("id", String, primary_key=True),
+    #: "" when the message was refused before any handler.
+    Column("handler", String, nullable=False),
+    #: What `choreo dead retry` makes of it: a kind of `due`, or "" for a fresh delivery.
+    Column("kind", String, nullable=False),
+    Column("message_id", String),
+    Column("flow", String),
+    Column("subject", String),
+    Column("reason", Text, nullable=False),
+    Column("error", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("first_failed", Float, nullable=False),
+    Column("last_failed", Float, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("properties", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("choreo_dead_digest", dead.c.digest)

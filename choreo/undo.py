@@ -1,0 +1,186 @@
+"""Undo, exactly: each outcome is taken back once ever, whichever of its causes came first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from choreo import outside
+from choreo.contract import Message
+from choreo.errors import ChoreoError
+from choreo.service import Handler, Step
+from choreo.store.memory import Kind, Row, Status
+from choreo.work import Call, Unit
+
+if TYPE_CHECKING:
+    from choreo.transaction import Transaction
+
+OWED, UNDONE = "owed", "done"
+
+
+def for_cause(tx: Transaction, unit: Unit) -> None:
+    """Take back every outcome of a step that the cause reaches, and keep it from running again."""
+    step, handler = _step_of(unit), unit.route.handler
+    flow, subject = unit.envelope.flow, unit.envelope.subject
+    tx.bury(flow, step.name, subject)
+    for row in tx.memory.steps(flow, step.name, subject):
+        match row["status"]:
+            case Status.WAITING:
+                _cancel(tx, row)
+            case Status.STARTED | Status.PARKED:
+                _owe(tx, row, unit)
+            case Status.DONE if row["undo"] != UNDONE and accepted(tx, handler, row["outcome"]):
+                _take_back(tx, row, unit)
+
+
+def given_up(tx: Transaction, unit: Unit) -> None:
+    """An undo failed for good before it was begun: it stays owed, and its step stays stopped."""
+    step, flow, subject = _step_of(unit), unit.envelope.flow, unit.envelope.subject
+    tx.bury(flow, step.name, subject)
+    for row in tx.memory.steps(flow, step.name, subject):
+        if row["status"] == Status.DONE and accepted(tx, unit.route.handler, row["outcome"]):
+            _owe(tx, row, unit)
+
+
+def stop(tx: Transaction, unit: Unit) -> None:
+    """Keep a final step from running, as an event of its `unless` was seen."""
+    step, flow, subject = _step_of(unit), unit.envelope.flow, unit.envelope.subject
+    tx.bury(flow, step.name, subject)
+    for row in tx.memory.steps(flow, step.name, subject):
+        if row["status"] == Status.WAITING:
+            _cancel(tx, row)
+
+
+def step_cancelled(tx: Transaction, unit: Unit) -> None:
+    """A letter was sent back after its flow was undone: nothing is owed to it any more."""
+    step = unit.route.handler
+    if unit.due is not None and isinstance(step, Step) and step.taken_back_by is not None:
+        tx.memory.clear(Kind.UNDO, step.taken_back_by.name, unit.envelope.id)
+        tx.memory.revise(unit.envelope.id, step.name, undo=None)
+
+
+def outcome_arrived(tx: Transaction, step_row: Row, outcome: str | None) -> None:
+    """A call came to its outcome; if an undo is owed to it, that is due now."""
+    if step_row["undo"] != OWED:
+        return
+    step = tx.plan.service.handlers[step_row["handler"]]
+    handler = step.taken_back_by if isinstance(step, Step) else None
+    if handler is not None and accepted(tx, handler, outcome):
+        tx.memory.wake(Kind.UNDO, handler.name, step_row["message_id"], tx.now)
+    elif handler is not None:
+        # Nothing was done (a declined card), so nothing is to be undone.
+        tx.memory.clear(Kind.UNDO, handler.name, step_row["message_id"])
+        tx.memory.revise(step_row["message_id"], step_row["handler"], undo=None)
+
+
+def run_owed(tx: Transaction, handler: Handler[..., Any], row: Row) -> None:
+    """An undo that was owed is due: its step has its outcome now, or it failed before."""
+    step = tx.plan.step_of.get(handler.name)
+    known = None if step is None else tx.memory.step(row["message_id"], step.name)
+    if known is None or known["undo"] != OWED:
+        tx.memory.claim(row)
+    elif known["status"] != Status.DONE:
+        tx.memory.reschedule(row, at=None, owner=None)
+    elif handler.is_async:
+        if outside.begin_attempt(tx, handler, row):
+            tx.effects.calls.append(_call(tx, handler, row, known))
+    elif tx.memory.claim(row):
+        cause, message = tx.revive(row)
+        for outcome, key in _outcomes(tx, handler, known):
+            results = tx.invoke(handler, (message, outcome), tx.context(cause, key))
+            tx.announce(handler, cause, results)
+        _done(tx, known)
+
+
+def finish_call(tx: Transaction, call: Call, results: tuple[Message, ...]) -> None:
+    """An undo of the outside world succeeded."""
+    step = tx.plan.step_of[call.handler.name]
+    known = tx.memory.step(call.row["message_id"], step.name)
+    if known is None or known["undo"] == UNDONE:
+        return  # another instance brought the same undo to its end
+    tx.announce(call.handler, call.envelope, results)
+    _done(tx, known)
+    tx.memory.clear(Kind.UNDO, call.handler.name, call.row["message_id"])
+
+
+def accepted(tx: Transaction, handler: Handler[..., Any], outcome: str | None) -> bool:
+    """Whether an undo takes back anything of what its step announced."""
+    if outcome is None:
+        return False
+    wanted = {kind.__address__.wire_type for kind in handler.signature.outcomes}
+    return any(wire_type in wanted for wire_type, _ in json.loads(outcome))
+
+
+def _step_of(unit: Unit) -> Step[..., Any]:
+    if unit.route.step is None:
+        raise ChoreoError(f"route {unit.route.key} has no step")
+    return unit.route.step
+
+
+def _cancel(tx: Transaction, row: Row) -> None:
+    tx.memory.clear(Kind.RETRY, row["handler"], row["message_id"])
+    tx.memory.revise(row["message_id"], row["handler"], status=Status.CANCELLED.value)
+
+
+def _take_back(tx: Transaction, row: Row, unit: Unit) -> None:
+    handler = unit.route.handler
+    if handler.is_async:
+        if row["undo"] == OWED:
+            # Owed and not under way: a person or a new cause asks for it again.
+            tx.memory.wake(Kind.UNDO, handler.name, row["message_id"], tx.now)
+        else:
+            due = _owe(tx, row, unit, at=outside.lost_at(tx, handler), owner=tx.tools.owner)
+            tx.effects.calls.append(_call(tx, handler, due, row))
+        return
+    for outcome, key in _outcomes(tx, handler, row):
+        results = tx.invoke(handler, (unit.message, outcome), tx.context(unit.envelope, key))
+        tx.announce(handler, unit.envelope, results)
+    tx.memory.clear(Kind.UNDO, handler.name, row["message_id"])
+    _done(tx, row)
+
+
+def _owe(
+    tx: Transaction, row: Row, unit: Unit, *, at: float | None = None, owner: str | None = None
+) -> Row:
+    handler = unit.route.handler
+    due = tx.due_row(
+        Kind.UNDO,
+        handler.name,
+        unit,
+        message_id=row["message_id"],
+        subject=row["subject"],
+        at=at,
+        owner=owner,
+        attempts=0 if owner is None else 1,
+    )
+    if row["undo"] is None:
+        tx.memory.schedule(**due)
+        tx.memory.revise(row["message_id"], row["handler"], undo=OWED)
+    return due
+
+
+def _call(tx: Transaction, handler: Handler[..., Any], due: Row, step_row: Row) -> Call:
+    cause, message = tx.revive(due)
+    runs = [
+        ((message, outcome), tx.context(cause, key))
+        for outcome, key in _outcomes(tx, handler, step_row)
+    ]
+    return Call(handler, due, cause, runs)
+
+
+def _outcomes(
+    tx: Transaction, handler: Handler[..., Any], step_row: Row
+) -> Iterator[tuple[Message, str]]:
+    """What is to be taken back, newest first, each with a key that every attempt shares."""
+    wanted = {kind.__address__.wire_type for kind in handler.signature.outcomes}
+    announced = list(enumerate(json.loads(step_row["outcome"])))
+    for number, (wire_type, body) in reversed(announced):
+        if wire_type in wanted:
+            key = f"{step_row['message_id']}.undo"
+            message = tx.message_of(wire_type, json.dumps(body).encode())
+            yield message, key if number == 0 else f"{key}.{number}"
+
+
+def _done(tx: Transaction, step_row: Row) -> None:
+    tx.memory.revise(step_row["message_id"], step_row["handler"], undo=UNDONE)

@@ -1,0 +1,1 @@
+"""The agreement between the services: every event and command, and nothing else."""

@@ -1,0 +1,21 @@
+"""What the rewards context says: points are granted to members, or revoked."""
+
+from choreo import Event
+
+from .orders import OrderId
+
+
+class PointsGranted(Event, topic="rewards.granted", subject="order_id"):
+    """A member was given points for a paid order."""
+
+    order_id: OrderId
+    customer_id: str
+    points: int
+
+
+class PointsRevoked(Event, topic="rewards.revoked", subject="order_id"):
+    """The points of a cancelled order were taken back."""
+
+    order_id: OrderId
+    customer_id: str
+    points: int
