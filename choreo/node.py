@@ -85,6 +85,22 @@ def speaks_amqp(host: str, port: int) -> bool:
     return False
 
 
+def free_ports(*names: str) -> dict[str, int]:
+    """Choose a free local port for each name, below those that the system gives to clients.
+
+    A client that reconnects while the node is down could otherwise be given the node's own port.
+    """
+    ports: dict[str, int] = {}
+    with ExitStack() as held:
+        while len(ports) < len(names):
+            port = random.randint(20_000, 32_000)  # noqa: S311 - no secret
+            with suppress(OSError):
+                probe = held.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", port))
+                ports[names[len(ports)]] = port
+    return ports
+
+
 @asynccontextmanager
 async def private_node(var: Path) -> AsyncIterator[str]:
     """Run a private node while the block lasts; gives its AMQP URL."""
@@ -117,7 +133,7 @@ class Node:
         self.log = self.home / "rabbitmq.log"
         self.pid: int | None = None
         self._management = management
-        self._ports = _free_ports("amqp", "management", "peers", "epmd")
+        self._ports = free_ports("amqp", "management", "peers", "epmd")
         self._container = f"choreo-{sha256(bytes(self.home)).hexdigest()[:12]}"
         self._server: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -355,22 +371,6 @@ def _docker(*words: str, timeout_s: float) -> str:
         check=True,
     )
     return done.stdout.strip()
-
-
-def _free_ports(*names: str) -> dict[str, int]:
-    """Choose a free local port for each name, below those that the system gives to clients.
-
-    A client that reconnects while the node is down could otherwise be given the node's own port.
-    """
-    ports: dict[str, int] = {}
-    with ExitStack() as held:
-        while len(ports) < len(names):
-            port = random.randint(20_000, 32_000)  # noqa: S311 - no secret
-            with suppress(OSError):
-                probe = held.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", port))
-                ports[names[len(ports)]] = port
-    return ports
 
 
 def _accepts(port: int) -> bool:

@@ -124,4 +124,4 @@ class World:
     broker: Broker
     database: Database
     clock: Clock = field(default_factory=SystemClock)
-    random: random.Random = field(default_factory=random.SystemRandom)
+    random: random.Random = field(default_factory=random.Random)

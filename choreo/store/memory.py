@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -373,7 +373,7 @@ class Memory:
 
 def envelope_json(envelope: Envelope) -> str:
     """An envelope as the outbox keeps it."""
-    return json.dumps(asdict(envelope), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps({name: getattr(envelope, name) for name in Envelope.__slots__})
 
 
 def _key(row: Row) -> Row:
