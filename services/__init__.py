@@ -1,0 +1,1 @@
+"""The services of the order flow: independent processes that know the contracts, not each other."""

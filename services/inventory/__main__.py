@@ -1,0 +1,5 @@
+"""Run this service: `python -m services.inventory`."""
+
+from . import service
+
+service.run()

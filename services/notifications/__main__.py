@@ -1,0 +1,5 @@
+"""Run this service: `python -m services.notifications`."""
+
+from . import service
+
+service.run()

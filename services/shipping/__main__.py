@@ -1,0 +1,5 @@
+"""Run this service: `python -m services.shipping`."""
+
+from . import service
+
+service.run()
