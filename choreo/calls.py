@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+from pydantic import ValidationError
+
+from choreo.contract import explain
 from choreo.errors import CannotRunError, ChoreoError
 from choreo.service import Service
 from choreo.settings import Settings
 from choreo.signature import Context
-from choreo.work import Call, Finished
+from choreo.work import Call, Finished, Item
 
 
 class CallTimeoutError(ChoreoError):
@@ -28,7 +31,7 @@ class Calls:
         self._adapters: dict[type, Any] = {}
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Kind, handler and message id of every call under way.
+        #: Kind, handler and message id of every call whose result is not committed.
         self.keys: set[tuple[str, str, str]] = set()
         #: Whether the service makes any.
         self.handles_calls = any(one.is_async for one in service.handlers.values())
@@ -36,7 +39,7 @@ class Calls:
 
     @property
     def under_way(self) -> int:
-        """How many have not come to an end."""
+        """How many are not committed to an end."""
         return len(self.keys)
 
     async def open(self) -> None:
@@ -45,8 +48,9 @@ class Calls:
             try:
                 self._adapters[kind] = await self._stack.enter_async_context(factory())
             except Exception as error:
+                why = explain(error) if isinstance(error, ValidationError) else error
                 raise CannotRunError(
-                    f"{self._service.name}: the adapter {kind.__name__} cannot be opened: {error}"
+                    f"the adapter {kind.__name__} cannot be opened: {why}"
                 ) from error
 
     async def close(self) -> None:
@@ -65,11 +69,13 @@ class Calls:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def settle(self, items: Sequence[Item]) -> None:
+        """The results of these calls are committed."""
+        self.keys.difference_update(_key(item.call) for item in items if isinstance(item, Finished))
+
     async def _make(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            finished = await self._one(call)
-            self.keys.discard(_key(call))
-            self.on_finished(finished)
+            self.on_finished(await self._one(call))
 
     async def _one(self, call: Call) -> Finished:
         handler = call.handler

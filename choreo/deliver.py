@@ -74,7 +74,7 @@ class Lifecycle:
     async def run(self) -> None:
         """Consume until told to stop, then finish what is in hand."""
         service = self._tools.plan.service
-        await self._recover()
+        await self._sweep()
         await self._world.broker.consume(
             topology.of([service]), service.name, self._settings.prefetch, self._received
         )
@@ -105,7 +105,7 @@ class Lifecycle:
             self._wake.clear()
             batch = self._gather()
             if loop.time() >= self._sweep_at:
-                await self._recover()
+                await self._sweep()
             if loop.time() >= self._look_at:
                 self._look_at = loop.time() + self._settings.poll_s
                 batch.items.extend(await self._due())
@@ -156,10 +156,10 @@ class Lifecycle:
         rows, now = await self._patiently(load)
         return revive(self._tools.plan, rows, now)
 
-    async def _recover(self) -> None:
+    async def _sweep(self) -> None:
         """Take up what a dead process, or a commit whose answer was lost, left behind."""
 
-        def recover(db: Connection, now: float) -> list[Outgoing]:
+        def sweep(db: Connection, now: float) -> list[Outgoing]:
             memory = Memory(db)
             alone = not self._world.database.is_shared
             memory.reclaim_calls(self._tools.owner, self._calls.keys, now, alone=alone)
@@ -170,33 +170,39 @@ class Lifecycle:
 
         self._sweep_at = asyncio.get_running_loop().time() + self._settings.lease_s / 3
         self._look_at = 0.0
-        self._relay.send(await self._patiently(recover))
+        self._relay.send(await self._patiently(sweep))
 
     # Committing.
 
     async def _commit(self, batch: Batch) -> None:
-        """Commit a batch, one by one if one of it fails or may kill the process."""
+        """Commit a batch; one by one if one of it fails, or may kill the process."""
         forget = self._relay.take_confirmed()
+        failed: ItemFailedError | None = None
         if not batch.suspect:
             try:
-                await self._transact(lambda tx: tx.run(batch.items, forget))
-            except ItemFailedError:
-                self._relay.put_back(forget)
+                await self._transact(batch.items, lambda tx: tx.run(batch.items, forget))
+            except ItemFailedError as error:
+                failed = error
             else:
                 return
+        self._relay.put_back(forget)
         for item in batch.items:
-            if not batch.suspect or await self._mark(item):
+            if failed is not None and item is failed.item:
+                await self._fail(failed)
+            elif not batch.suspect or await self._mark(item):
                 await self._commit_alone(item)
-        if batch.suspect:
-            self._relay.put_back(forget)
 
     async def _commit_alone(self, item: Item) -> None:
         try:
-            await self._transact(lambda tx: tx.run((item,)))
+            await self._transact((item,), lambda tx: tx.run((item,)))
         except ItemFailedError as failed:
-            error = failed.__cause__
-            cause = error if isinstance(error, Exception) else failed
-            await self._transact(lambda tx: failure.record(tx, item, cause))
+            await self._fail(failed)
+
+    async def _fail(self, failed: ItemFailedError) -> None:
+        """Record a failure; its transaction is rolled back, so that this one is of its own."""
+        cause = failed.__cause__
+        error = cause if isinstance(cause, Exception) else failed
+        await self._transact((failed.item,), lambda tx: failure.record(tx, failed.item, error))
 
     async def _mark(self, item: Item) -> bool:
         """Count that this process begins on it; False if it is parked instead."""
@@ -209,16 +215,19 @@ class Lifecycle:
             goes_on = failure.mark(tx, unit)
             return tx.effects
 
-        await self._transact(mark)
+        await self._transact((), mark)
         return goes_on
 
-    async def _transact(self, work: Callable[[Transaction], Effects]) -> None:
-        """Run the work in one transaction, then let out what it left to be done."""
+    async def _transact(
+        self, items: Sequence[Item], work: Callable[[Transaction], Effects]
+    ) -> None:
+        """Run the work on the items in one transaction, then let out what it left to be done."""
 
         def transact(db: Connection, now: float) -> Effects:
             return work(Transaction(self._tools, db, now))
 
         effects = await self._patiently(transact)
+        self._calls.settle(items)
         self._relay.send(effects.outgoing)
         self._calls.begin(effects.calls)
         for level, event, facts in effects.notes:
@@ -240,5 +249,6 @@ class Lifecycle:
                 continue
             if wait_s > 0.05:
                 self._log.info("database back")
-                await self._recover()
+                # A commit may have happened and its answer been lost.
+                self._sweep_at = 0.0
             return result

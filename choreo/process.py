@@ -34,7 +34,7 @@ def main(service: Service) -> None:
     try:
         settings = load()
         logs.configure(settings)
-        uvloop.run(run(service, settings))
+        uvloop.run(_run_until_signalled(service, settings))
     except (CannotRunError, DefinitionError) as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         raise SystemExit(CANNOT_RUN) from None
@@ -51,8 +51,15 @@ def amqp_url(settings: Settings) -> str:
     return url
 
 
-async def run(service: Service, settings: Settings) -> None:
-    """Run the service until SIGTERM or SIGINT: stop consuming, finish, publish, close."""
+async def _run_until_signalled(service: Service, settings: Settings) -> None:
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await run(service, settings, told)
+
+
+async def run(service: Service, settings: Settings, told: asyncio.Event) -> None:
+    """Run the service until it is told to stop: stop consuming, finish, publish, close."""
     log = logs.logger(service.name)
     clock = SystemClock()
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
@@ -70,7 +77,7 @@ async def run(service: Service, settings: Settings) -> None:
         await calls.open()
         await broker.open()
         relaying = asyncio.create_task(relay.run())
-        await _until_stopped(lifecycle, relay, settings, log)
+        await _until_told(lifecycle, relay, settings, told, log)
     finally:
         if relaying is not None:
             relaying.cancel()
@@ -81,13 +88,13 @@ async def run(service: Service, settings: Settings) -> None:
         await database.close()
 
 
-async def _until_stopped(
-    lifecycle: Lifecycle, relay: Relay, settings: Settings, log: FilteringBoundLogger
+async def _until_told(
+    lifecycle: Lifecycle,
+    relay: Relay,
+    settings: Settings,
+    told: asyncio.Event,
+    log: FilteringBoundLogger,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
     running = asyncio.create_task(lifecycle.run())
     stopping = asyncio.create_task(told.wait())
     await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)

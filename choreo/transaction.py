@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from choreo import contract, dead, deadline, failure, outside, undo
-from choreo.contract import Command, Message, decode, encode, subject_of
-from choreo.envelope import Envelope, moment, timestamp, traceparent
+from choreo.contract import Message, decode, encode
+from choreo.envelope import Envelope, moment, timestamp
 from choreo.envelope import read as read_envelope
 from choreo.identity import Ids
+from choreo.outgoing import make
 from choreo.plan import Plan
 from choreo.record import delivery_from, properties_of
 from choreo.seams import Delivery, Outgoing
@@ -200,24 +201,12 @@ class Transaction:
         self, message: Message, body: bytes, source: str, cause: Envelope | None
     ) -> Outgoing:
         """Put one message into the outbox, caused by another or starting a flow."""
-        address = message.__address__
         identifier = self.tools.ids.next()
-        flow = identifier if cause is None else cause.flow
-        envelope = Envelope(
-            id=identifier,
-            type=address.wire_type,
-            source=source,
-            time=self._time,
-            flow=flow,
-            causation=None if cause is None else cause.id,
-            subject=subject_of(message),
-            traceparent=traceparent(flow, identifier, "" if cause is None else cause.traceparent),
-        )
-        outgoing = Outgoing(
-            address.exchange, address.wire_type, envelope, body, isinstance(message, Command)
+        outgoing = make(
+            message, body, identifier=identifier, time=self._time, source=source, cause=cause
         )
         lease_until = self.now + self.tools.settings.lease_s
-        self.memory.store(outgoing, envelope_json(envelope), self.tools.owner, lease_until)
+        self.memory.store(outgoing, envelope_json(outgoing.envelope), self.tools.owner, lease_until)
         self.effects.outgoing.append(outgoing)
         return outgoing
 

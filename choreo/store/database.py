@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 LOCK_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_S = 60
+BUSY_TIMEOUT_MS = 5000
 
 #: SQLite result codes that tell of the surroundings, not of the statement (sqlite.org/rescode).
 _SQLITE_OUTAGES = {
@@ -104,7 +105,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     # NORMAL can lose a commit on power loss.
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("PRAGMA busy_timeout=5000")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA cache_size=-65536")
 
 

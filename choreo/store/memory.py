@@ -62,6 +62,12 @@ def _by_key(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
     return sa.and_(*(table.c[name] == bindparam(f"k_{name}") for name in names))
 
 
+def _any_or_equal(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    """Everything where the parameter is None; the cast tells PostgreSQL what it would be."""
+    given: sa.BindParameter[Any] = bindparam(name)
+    return sa.or_(sa.cast(given, sa.String).is_(None), column == given)
+
+
 _KNOWN = sa.select(
     inbox.c.message_id, inbox.c.handler, inbox.c.digest, inbox.c.status, inbox.c.crashes
 ).where(inbox.c.message_id.in_(bindparam("ids", expanding=True)))
@@ -72,7 +78,7 @@ _STEP = sa.select(inbox).where(_INBOX_KEY)
 _STEPS = (
     sa.select(inbox)
     .where(_by_key(inbox, "flow", "handler"))
-    .where(sa.or_(bindparam("subject").is_(None), inbox.c.subject == bindparam("subject")))
+    .where(_any_or_equal(inbox.c.subject, "subject"))
     .order_by(inbox.c.at.desc())
 )
 
@@ -104,12 +110,10 @@ _CLAIM = due.delete().where(_DUE_KEY, due.c.at == bindparam("k_at"))
 _CLEAR_DEADLINES = (
     due.delete()
     .where(_by_key(due, "kind", "flow", "handler"))
-    .where(sa.or_(bindparam("subject").is_(None), due.c.subject == bindparam("subject")))
+    .where(_any_or_equal(due.c.subject, "subject"))
 )
 _BEGUN_CALLS = (
-    sa.select(due)
-    .where(due.c.owner.is_not(None))
-    .where(sa.or_(bindparam("owner").is_(None), due.c.owner == bindparam("owner")))
+    sa.select(due).where(due.c.owner.is_not(None)).where(_any_or_equal(due.c.owner, "owner"))
 )
 _RELEASE_CALLS = (
     due.update().where(due.c.owner == bindparam("k_owner")).values(at=bindparam("at"), owner=None)

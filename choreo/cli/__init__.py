@@ -1,0 +1,73 @@
+"""The command line: `choreo --help`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from typing import Annotated
+
+import typer
+
+from choreo.cli.declare import declare
+from choreo.cli.run import run
+from choreo.cli.send import send
+from choreo.cli.up import up
+from choreo.errors import CannotRunError, DefinitionError
+from choreo.process import CANNOT_RUN
+
+_COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
+    up: ("choreo up", "CHOREO_AMQP_URL=amqp://guest:guest@localhost/ choreo up"),
+    run: ("choreo run services.inventory", "choreo run inventory"),
+    declare: ("choreo declare",),
+    send: (
+        "choreo send orders.place --file order.json",
+        "choreo send orders.place.v1 < order.json",
+    ),
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line; what is wrong with the surroundings is one line and exit code 2."""
+    try:
+        app(prog_name="choreo")
+    except (CannotRunError, DefinitionError) as error:
+        print(f"choreo: {error}", file=sys.stderr)
+        raise SystemExit(CANNOT_RUN) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        try:
+            print(f"choreo {version_of('choreo')}")
+        except PackageNotFoundError:
+            print("choreo, run from its source")
+        raise typer.Exit
+
+
+@app.callback()
+def choreo(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and end.")
+    ] = False,
+) -> None:
+    """Choreographed services on RabbitMQ: run them, talk to them, see what they do.
+
+    Settings come from CHOREO_* in the environment and from [tool.choreo] in pyproject.toml.
+
+    Exit codes: 0 done; 1 it found something wrong; 2 it could not run.
+    """
+
+
+for command, examples in _COMMANDS.items():
+    shown = "\n\n".join(f"    {one}" for one in examples)
+    app.command(epilog=f"Examples:\n\n{shown}")(command)

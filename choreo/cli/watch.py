@@ -1,0 +1,140 @@
+"""`choreo watch`: shows events as they pass, each below its cause."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import zlib
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from choreo import rabbitmq, tree
+from choreo.cli import frame
+from choreo.errors import CannotRunError, UndecodableError
+from choreo.process import amqp_url
+from choreo.seams import Delivery
+from choreo.tree import Entry
+
+#: No red: that is kept for dead letters.
+_COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta")
+#: So many events are remembered, for those that come after them.
+_MEMORY = 20_000
+#: After so long without an event of the flow that was asked for, it is said that there is none.
+_PATIENCE_S = 2.0
+_NAME_WIDTH = 42
+
+
+def watch(
+    flow: Annotated[
+        str | None,
+        typer.Argument(help="Show this flow alone, past and present: its id, or how that ends."),
+    ] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Begin with the oldest event in the journal.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Show events as they pass, each indented below its cause, until Ctrl-C.
+
+    A line: the time, the end of the flow's id, milliseconds since the flow's first message, the
+    event, who published it, and what it answers. A dead letter is red, with its reason.
+    """
+    settings = frame.prepare()
+    offset = "first" if from_start or flow else "next"
+    lines = Lines(Console(highlight=False, soft_wrap=True), as_json=as_json)
+    asyncio.run(_watch(amqp_url(settings), offset, flow, lines))
+
+
+async def _watch(url: str, offset: str, flow: str | None, lines: Lines) -> None:
+    told = Console(stderr=True, highlight=False)
+    async with rabbitmq.journal(url, offset=offset) as deliveries:
+        told.print(f"watching {f'flow {flow}' if flow else 'all flows'}, Ctrl-C ends", style="dim")
+        nothing = asyncio.get_running_loop().call_later(
+            _PATIENCE_S, told.print, "nothing of it in the journal so far"
+        )
+        if flow is None:
+            nothing.cancel()
+        async for delivery in deliveries:
+            if lines.take(delivery, flow or ""):
+                nothing.cancel()
+    raise CannotRunError("the connection to the broker was lost: start again")
+
+
+class Lines:
+    """Prints a line for each event, and remembers enough to place the next ones."""
+
+    def __init__(self, console: Console, *, as_json: bool) -> None:
+        self._console = console
+        self._as_json = as_json
+        #: Depth and name of each event, by id.
+        self._passed: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        self._began: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, delivery: Delivery, flow: str) -> bool:
+        """Show a delivery, if it is new and of a flow whose id ends so; gives whether it was."""
+        try:
+            entry = tree.read(delivery, time.time())
+        except UndecodableError as error:
+            if not flow:
+                self._unreadable(delivery, str(error))
+            return False
+        envelope = entry.envelope
+        if not envelope.flow.endswith(flow) or envelope.id in self._passed:
+            return False
+        began = self._began.get(envelope.flow)
+        if began is None:
+            began = min(tree.made_at(envelope.flow), entry.at)
+            _keep(self._began, envelope.flow, began)
+        depth, cause = self._place(entry)
+        _keep(self._passed, envelope.id, (depth, entry.name))
+        self._print(entry.as_json(began) if self._as_json else _line(entry, began, depth, cause))
+        return True
+
+    def _place(self, entry: Entry) -> tuple[int, str]:
+        """How deep the event stands in its flow, and what it answers."""
+        cause = entry.envelope.causation
+        if cause is None:
+            return 0, ""
+        if cause in self._passed:
+            depth, name = self._passed[cause]
+            return depth + 1, f"← {name}"
+        # The journal takes events alone, so a command that began the flow is never seen.
+        return 1, "" if cause == entry.envelope.flow else f"← {tree.short(cause)} (not seen)"
+
+    def _unreadable(self, delivery: Delivery, why: str) -> None:
+        where = tree.shown(f"{delivery.exchange} {delivery.routing_key}")
+        if self._as_json:
+            self._print({"unreadable": why, "where": where})
+        else:
+            self._print(Text(f"unreadable, on {where}: {tree.shown(why)}", style="red"))
+
+    def _print(self, what: Text | dict[str, Any]) -> None:
+        text = json.dumps(what) if isinstance(what, dict) else what
+        self._console.print(text, markup=False)
+
+
+def _line(entry: Entry, began: float, depth: int, cause: str) -> Text:
+    flow = entry.envelope.flow
+    colour = _COLOURS[zlib.crc32(flow.encode(errors="replace")) % len(_COLOURS)]
+    at = datetime.fromtimestamp(entry.at, UTC).astimezone()
+    line = Text(f"{at:%H:%M:%S}.{at.microsecond // 1000:03}  ", style="dim")
+    line.append(f"{tree.short(flow):8}", style=f"not dim {colour}")
+    line.append(f" {tree.after_ms(entry, began):>7} ms  ")
+    name = f"{'  ' * max(0, depth - 1)}{entry.name}"
+    line.append(f"{name:{_NAME_WIDTH}}", style="not dim")
+    line.append(f"  {entry.publisher:24}  {cause}")
+    if entry.reason is not None:
+        line = Text.assemble(line.plain, f"  {entry.reason}", style="bold red")
+    return line
+
+
+def _keep(memory: OrderedDict[str, Any], key: str, value: object) -> None:
+    memory[key] = value
+    if len(memory) > _MEMORY:
+        memory.popitem(last=False)

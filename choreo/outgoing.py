@@ -1,0 +1,41 @@
+"""Puts a message into its envelope: an answer to another, or the start of a flow."""
+
+from __future__ import annotations
+
+from choreo.contract import Command, Message, encode, subject_of
+from choreo.envelope import Envelope, timestamp, traceparent
+from choreo.identity import Ids
+from choreo.seams import Outgoing
+
+
+def make(
+    message: Message,
+    body: bytes,
+    *,
+    identifier: str,
+    time: str,
+    source: str,
+    cause: Envelope | None = None,
+) -> Outgoing:
+    """Address an encoded message; `source` is `/service/handler`."""
+    address = message.__address__
+    flow = identifier if cause is None else cause.flow
+    envelope = Envelope(
+        id=identifier,
+        type=address.wire_type,
+        source=source,
+        time=time,
+        flow=flow,
+        causation=None if cause is None else cause.id,
+        subject=subject_of(message),
+        traceparent=traceparent(flow, identifier, "" if cause is None else cause.traceparent),
+    )
+    return Outgoing(
+        address.exchange, address.wire_type, envelope, body, isinstance(message, Command)
+    )
+
+
+def first(message: Message, ids: Ids, now: float, source: str) -> Outgoing:
+    """Start a flow with a message; the flow is called by the message's id."""
+    body = encode(message)
+    return make(message, body, identifier=ids.next(), time=timestamp(now), source=source)

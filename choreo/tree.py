@@ -1,0 +1,193 @@
+"""A flow as a tree: which event led to which, who published it, and when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from rich.text import Text
+from rich.tree import Tree
+
+from choreo import envelope as envelopes
+from choreo.dead import DeadLettered
+from choreo.envelope import Envelope, moment
+from choreo.seams import Delivery
+
+_DEAD = DeadLettered.__address__.wire_type
+#: How far rich indents a level of a tree.
+_INDENT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of the journal."""
+
+    envelope: Envelope
+    #: What its JSON body says; the bare text where it is no JSON.
+    body: Any
+
+    @property
+    def name(self) -> str:
+        """The topic, with the version where that is not the first."""
+        return shown(self.envelope.type.removesuffix(".v1"))
+
+    @property
+    def publisher(self) -> str:
+        """Who announced it, as `service.handler`."""
+        return shown(self.envelope.source.strip("/").replace("/", "."))
+
+    @property
+    def at(self) -> float:
+        """When it was announced, in seconds since 1970."""
+        return moment(self.envelope.time).timestamp()
+
+    @property
+    def gave_up(self) -> str | None:
+        """The handler that gave a message up (as a `source`), if that is what this announces."""
+        if self.envelope.type != _DEAD or not isinstance(self.body, dict):
+            return None
+        return f"/{self.body.get('service')}/{self.body.get('handler')}"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it gave that up."""
+        return shown(str(self.body.get("reason"))) if self.gave_up else None
+
+    def as_json(self, began: float) -> dict[str, Any]:
+        """What a machine is told of it."""
+        envelope = self.envelope
+        return {
+            "flow": envelope.flow,
+            "id": envelope.id,
+            "causation": envelope.causation,
+            "type": envelope.type,
+            "source": envelope.source,
+            "subject": envelope.subject,
+            "time": envelope.time,
+            "after_ms": after_ms(self, began),
+            "body": self.body,
+        }
+
+
+def read(delivery: Delivery, now: float) -> Entry:
+    """Understand a delivery of the journal; raises UndecodableError if it is no message of ours."""
+    envelope = envelopes.read(delivery, now)
+    try:
+        return Entry(envelope, json.loads(delivery.body))
+    except ValueError:
+        return Entry(envelope, delivery.body.decode(errors="replace"))
+
+
+class Flow:
+    """The events of one flow, in whatever order they come in."""
+
+    def __init__(self, flow_id: str, *, starts_with: str | None = None) -> None:
+        """`starts_with`: the wire type of the command that began it, where that is known."""
+        self.id = flow_id
+        self.starts_with = starts_with
+        self.entries: dict[str, Entry] = {}
+        self._answers: dict[str | None, list[Entry]] = {}
+
+    def add(self, entry: Entry) -> bool:
+        """Take an event in; False if it is known: the journal may hold one twice."""
+        if entry.envelope.id in self.entries:
+            return False
+        self.entries[entry.envelope.id] = entry
+        self._answers.setdefault(entry.envelope.causation, []).append(entry)
+        return True
+
+    @property
+    def began(self) -> float:
+        """When its first message was made, in seconds since 1970."""
+        return min((made_at(self.id), *(one.at for one in self.entries.values())))
+
+    def answers(self, message_id: str) -> list[Entry]:
+        """What a message led to."""
+        return self._answers.get(message_id, [])
+
+    def walk(self) -> Iterator[Entry]:
+        """Every event once, a cause before what it led to."""
+        done: set[str] = set()
+        tops = [cause for cause in self._answers if cause not in self.entries]
+        # Strangers may name each other as the cause: such a circle hangs below no top.
+        for top in (*tops, *self.entries):
+            waiting = self._answers.get(top, [])[::-1]
+            while waiting:
+                entry = waiting.pop()
+                if entry.envelope.id not in done:
+                    done.add(entry.envelope.id)
+                    yield entry
+                    waiting += self.answers(entry.envelope.id)[::-1]
+
+    def as_tree(self) -> Tree:
+        """The flow for a person."""
+        subjects = {one.envelope.subject for one in self.entries.values()}
+        tree = Tree(self._title(subjects), guide_style="dim")
+        branches: dict[str | None, tuple[Tree, int]] = {None: (tree, 0), self.id: (tree, 0)}
+        rows: list[tuple[Entry, Tree, int]] = []
+        for entry in self.walk():
+            cause = entry.envelope.causation
+            if cause not in branches:
+                unseen = Text(f"{short(cause or '')}, which is not in the journal", style="dim")
+                branches[cause] = (tree.add(unseen), 1)
+            above, depth = branches[cause]
+            branch = above.add("")
+            branches[entry.envelope.id] = (branch, depth + 1)
+            rows.append((entry, branch, depth + 1))
+        began = self.began
+        names = max((len(one.name) + depth * _INDENT for one, _, depth in rows), default=0)
+        publishers = max((len(one.publisher) for one, _, _ in rows), default=0)
+        for entry, branch, depth in rows:
+            name = entry.name.ljust(names - depth * _INDENT)
+            branch.label = Text(f"{name}  {entry.publisher:{publishers}}")
+            branch.label.append(f"  {after_ms(entry, began):>7} ms")
+            if len(subjects) > 1 and entry.envelope.subject:
+                branch.label.append(f"  {shown(entry.envelope.subject, longest=24)}")
+            if entry.reason is not None:
+                branch.label.append(f"  {entry.reason}")
+                branch.label.stylize("bold red")
+        return tree
+
+    def as_json(self) -> dict[str, Any]:
+        """The flow for a machine; who led to whom is in `causation`."""
+        began = self.began
+        return {"flow": self.id, "events": [one.as_json(began) for one in self.walk()]}
+
+    def _title(self, subjects: set[str | None]) -> Text:
+        title = Text(f"flow {shown(self.id)}", style="bold")
+        if self.starts_with is not None:
+            title.append(f"  {self.starts_with.removesuffix('.v1')}")
+        if len(subjects) == 1 and (subject := next(iter(subjects))):
+            title.append(f"  {shown(subject)}", style="not bold")
+        return title
+
+
+def made_at(flow_id: str) -> float:
+    """When the first message of a flow was made, where its id is a time-ordered UUID (version 7).
+
+    That message may be a command, which the journal does not keep. Infinity where nobody knows.
+    """
+    try:
+        identifier = UUID(flow_id)
+    except ValueError:
+        return float("inf")
+    return (identifier.int >> 80) / 1000 if identifier.version == 7 else float("inf")
+
+
+def after_ms(entry: Entry, began: float) -> int:
+    """How long after the flow's first message an event was announced."""
+    return round((entry.at - began) * 1000)
+
+
+def short(flow_id: str) -> str:
+    """The end of an id: its beginning is the time, and like that of its neighbours."""
+    return shown(flow_id[-8:])
+
+
+def shown(text: str, longest: int = 255) -> str:
+    """A stranger's text on one line, unable to steer a terminal."""
+    text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,0 +1,110 @@
+"""Gives a test its own corner of a broker and of a database server.
+
+The servers start with the first test that needs them; the unit tests need none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import servers
+
+_CHOICE = pytest.StashKey[servers.Choice]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_CHOICE] = servers.choose()
+    # The developer's settings are not the tests'.
+    for name in [name for name in os.environ if name.startswith("CHOREO_")]:
+        del os.environ[name]
+    # Ended from outside, the servers are to be ended, too: as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Say first of all what the integration tests run on, however quiet pytest is asked to be."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    assert reporter
+    reporter.write_line(f"servers: {session.config.stash[_CHOICE].text}")
+
+
+@pytest.fixture(scope="session")
+def choice(pytestconfig: pytest.Config) -> servers.Choice:
+    """What the servers are; ends the whole run if there can be none."""
+    choice = pytestconfig.stash[_CHOICE]
+    if choice.kind is None:
+        pytest.exit(choice.text, returncode=2)
+    return choice
+
+
+@pytest.fixture(scope="session")
+def broker(choice: servers.Choice) -> Iterator[servers.Broker]:
+    """The broker that all tests share."""
+    with asyncio.Runner() as runner:
+        running = servers.running_broker(choice, management=True)
+        yield runner.run(running.__aenter__())
+        runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def amqp_url(broker: servers.Broker) -> Iterator[str]:
+    """A virtual host for this test alone."""
+    with servers.vhost(broker) as url:
+        yield url
+
+
+@pytest.fixture
+async def broker_control(choice: servers.Choice) -> AsyncIterator[servers.Broker]:
+    """A broker for this test alone, to stop, kill and start again; its port and data stay."""
+    async with servers.running_broker(choice, management=False) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def postgres(choice: servers.Choice) -> Iterator[str]:
+    """The URL of the PostgreSQL server that all tests share."""
+    with servers.running_postgres(choice) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_databases(postgres: str) -> Iterator[servers.Databases]:
+    """Databases for this test alone: `.url` with a `{service}` in it, `.create(*services)`."""
+    databases = servers.Databases(postgres)
+    yield databases
+    databases.drop()
+
+
+@pytest.fixture
+def postgres_url(postgres_databases: servers.Databases) -> str:
+    """Like `database_url`, on PostgreSQL only."""
+    return postgres_databases.url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A CHOREO_DATABASE_URL with `{service}` in it; the test runs once on each kind.
+
+    `create_databases` makes the databases.
+    """
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/{{service}}.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def create_databases(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Call it with the names of services; they are dropped after the test."""
+    if "database_url" in request.fixturenames:
+        url: str = request.getfixturevalue("database_url")
+        if url.startswith("sqlite"):
+            return lambda *_services: None  # SQLite creates them when they are opened
+    databases: servers.Databases = request.getfixturevalue("postgres_databases")
+    return databases.create
