@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from choreo.contract import explain
 from choreo.errors import CannotRunError, ChoreoError
+from choreo.log import in_hand
 from choreo.service import Service
 from choreo.settings import Settings
 from choreo.signature import Context
@@ -81,6 +82,7 @@ class Calls:
         handler = call.handler
         limit_s = handler.timeout_s or self._limit_s
         finished = Finished(call)
+        in_hand.set((handler.name, call.envelope))
         try:
             async with asyncio.timeout(limit_s) as limit:
                 for messages, context in call.runs:

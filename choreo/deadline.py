@@ -61,5 +61,5 @@ def run(tx: Transaction, handler: Handler[..., Any], row: Row) -> None:
     """Time is up."""
     if tx.memory.claim(row):
         envelope, message = tx.revive(row)
-        context = tx.context(envelope, f"{envelope.id}.{handler.name}")
-        tx.announce(handler, envelope, tx.invoke(handler, (message,), context))
+        key = f"{envelope.id}.{handler.name}"
+        tx.announce(handler, envelope, tx.invoke(handler, (message,), envelope, key))

@@ -116,7 +116,7 @@ def owed(flow: Flow, services: Iterable[Service], *, certain: bool = True) -> li
                 if wire_type in heard and (message_id, step.source) not in answered
             ]
         if not (certain and handler.signature.may_be_silent):
-            found += (f"{handler.service.name}.{handler.name} {what}" for what in missing)
+            found += (f"service {handler.service.name}: {handler.name} {what}" for what in missing)
     return found
 
 

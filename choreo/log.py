@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+from choreo.envelope import Envelope
 from choreo.settings import Settings
 
+#: The handler that is running and the message that it has in hand.
+in_hand: ContextVar[tuple[str, Envelope] | None] = ContextVar("in_hand", default=None)
 
-def configure(settings: Settings) -> None:
-    """Set up structlog and the standard library's logging, all to standard error."""
+
+def _add_in_hand(_: object, __: str, line: EventDict) -> EventDict:
+    """Bind what is in hand, also to the lines of handlers and of the libraries they use.
+
+    Looked up when a line is written, so that a message without lines costs nothing.
+    """
+    if (current := in_hand.get()) is not None:
+        handler, envelope = current
+        line.setdefault("handler", handler)
+        line.setdefault("flow", envelope.flow)
+        line.setdefault("message_id", envelope.id)
+    return line
+
+
+def configure(settings: Settings, service: str | None = None) -> None:
+    """Set up structlog and the standard library's logging, all to standard error.
+
+    A service's name is on every line of its process, whoever writes it.
+    """
+
+    def add_service(_: object, __: str, line: EventDict) -> EventDict:
+        if service is not None:
+            line.setdefault("service", service)
+        return line
+
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not sys.stderr.isatty()
     )
     level = getattr(logging, settings.log_level.upper())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_service,
+        _add_in_hand,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),

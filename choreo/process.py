@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import sys
+from contextlib import AsyncExitStack
+from typing import Any
 
 import uvloop
 from structlog.typing import FilteringBoundLogger
@@ -33,7 +35,7 @@ def main(service: Service) -> None:
     """Run the service in this process; exits with 2 and one line if it cannot run."""
     try:
         settings = load()
-        logs.configure(settings)
+        logs.configure(settings, service.name)
         uvloop.run(_run_until_signalled(service, settings))
     except (CannotRunError, DefinitionError) as error:
         print(f"{service.name}: {error}", file=sys.stderr)
@@ -71,21 +73,16 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
     tools = Tools(plan.make(service), settings, Ids(clock, world.random), world.random, owner)
     calls, relay = Calls(service, settings), Relay(broker, log)
     lifecycle = Lifecycle(tools, world, calls, relay, log)
-    relaying: asyncio.Task[None] | None = None
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
         await database.open()
+        stack.push_async_callback(broker.close)
+        stack.push_async_callback(_release, database, owner, relay, log)
+        stack.push_async_callback(calls.close)
         await calls.open()
         await broker.open()
-        relaying = asyncio.create_task(relay.run())
+        stack.push_async_callback(relay.close)
         await _until_told(lifecycle, relay, settings, told, log)
-    finally:
-        if relaying is not None:
-            relaying.cancel()
-        await relay.close()
-        await calls.close()
-        await _release(database, owner, relay, log)
-        await broker.close()
-        await database.close()
 
 
 async def _until_told(
@@ -95,13 +92,29 @@ async def _until_told(
     told: asyncio.Event,
     log: FilteringBoundLogger,
 ) -> None:
+    relaying = asyncio.create_task(relay.run())
     running = asyncio.create_task(lifecycle.run())
     stopping = asyncio.create_task(told.wait())
-    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if running.done():
-        running.result()
-        return
+    try:
+        await asyncio.wait((running, relaying, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for vital in (running, relaying):
+            if vital.done():
+                vital.result()
+        await _stop(lifecycle, running, relay, settings, log)
+    finally:
+        tasks: tuple[asyncio.Task[Any], ...] = (running, relaying, stopping)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _stop(
+    lifecycle: Lifecycle,
+    running: asyncio.Task[None],
+    relay: Relay,
+    settings: Settings,
+    log: FilteringBoundLogger,
+) -> None:
     log.info("stopping")
     try:
         async with asyncio.timeout(settings.grace_s):
@@ -109,7 +122,6 @@ async def _until_told(
             await running
             await relay.flush()
     except TimeoutError:
-        running.cancel()
         log.warning("not everything was finished in time; it goes on at the next start")
     else:
         log.info("stopped")

@@ -148,7 +148,8 @@ class Acks:
     A multiple ack reaches only up to the lowest delivery that is not settled yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
         self._open: deque[int] = deque()
         self._settled: set[int] = set()
         self._acked: set[int] = set()
@@ -184,7 +185,7 @@ class RabbitMQ:
         self._log = log
         self._publishing = Link(url, settings, f"{name} publishing", log, self._nothing)
         self._consuming = Link(url, settings, f"{name} consuming", log, self._consume)
-        self._acks = Acks()
+        self._acks: Acks | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer_tag: str | None = None
         self._what: tuple[Topology, str, int, Callable[[Delivery], None]] | None = None
@@ -220,8 +221,8 @@ class RabbitMQ:
         """Ack what came on the channel that is open now; the rest is handed over again."""
         acks = self._acks
         current = [one.tag for one in deliveries if one.channel is acks]
-        for tag, multiple in acks.settle(current) if current else ():
-            task = asyncio.create_task(self._ack(tag, multiple=multiple))
+        if acks is not None and current:
+            task = asyncio.create_task(self._ack(acks.channel, acks.settle(current)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -265,7 +266,7 @@ class RabbitMQ:
         topology, queue, prefetch, on_delivery = self._what
         await declare(channel, topology, self._settings)
         await channel.basic_qos(prefetch_count=prefetch)
-        acks = self._acks = Acks()
+        acks = self._acks = Acks(channel)
 
         def arrived(message: DeliveredMessage) -> None:
             delivery = _delivery(message, acks)
@@ -275,10 +276,11 @@ class RabbitMQ:
         consumer: Any = arrived
         self._consumer_tag = (await channel.basic_consume(queue, consumer)).consumer_tag
 
-    async def _ack(self, tag: int, *, multiple: bool) -> None:
+    async def _ack(self, channel: Channel, acks: Sequence[tuple[int, bool]]) -> None:
+        """Ack on the channel that delivered: on another the same numbers mean other messages."""
         try:
-            channel = await self._consuming.channel()
-            await channel.basic_ack(tag, multiple=multiple, wait=False)
+            for tag, multiple in acks:
+                await channel.basic_ack(tag, multiple=multiple, wait=False)
         except (aiormq.AMQPError, ConnectionError) as error:
             # The broker hands it over again, and the inbox recognises it.
             self._log.debug("ack lost", error=repr(error))
@@ -316,10 +318,9 @@ async def journal(
     async with connection:
         opened = await connection.channel()
         channel = await opened.get_underlay_channel()
-        acks = Acks()
 
         async def on_message(message: DeliveredMessage) -> None:
-            delivery = _delivery(message, acks)
+            delivery = _delivery(message, None)
             arrived.put_nowait(delivery)
             await channel.basic_ack(delivery.tag)
 
@@ -458,7 +459,7 @@ def _refusal(message: Outgoing, confirm: Confirm) -> str:
     return "the connection was lost" if error is None else str(error) or type(error).__name__
 
 
-def _delivery(message: DeliveredMessage, acks: Acks) -> Delivery:
+def _delivery(message: DeliveredMessage, acks: Acks | None) -> Delivery:
     frame: Any = message.delivery
     properties = message.header.properties
     return Delivery(

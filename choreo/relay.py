@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -24,6 +24,7 @@ class Relay:
         self._waiting: deque[Outgoing] = deque()
         self._groups: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._progress = asyncio.Event()
         self._retry_s = RETRY_FIRST_S
         #: Ids that are committed to the outbox and not yet known to be forgotten.
         self.in_hand: set[str] = set()
@@ -70,9 +71,9 @@ class Relay:
 
     async def flush(self) -> None:
         """Wait until everything is confirmed."""
-        while self._waiting or self._groups:
-            await asyncio.sleep(0)  # lets `run` take what is waiting
-            await asyncio.gather(*self._groups)
+        while self.backlog:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def close(self) -> None:
         """Give up what is not confirmed; it stays in the outbox."""
@@ -81,25 +82,30 @@ class Relay:
         await asyncio.gather(*self._groups, return_exceptions=True)
 
     async def _publish(self, group: Sequence[Outgoing]) -> None:
-        while group:
-            failures = await self._broker.publish(group)
-            self.confirmed.extend(
-                one.envelope.id for one in group if one.envelope.id not in failures
-            )
-            self.on_confirmed()
-            if not failures:
-                self._retry_s = RETRY_FIRST_S
-                return
-            group = [one for one in group if one.envelope.id in failures]
-            first = group[0]
-            self._log.error(
-                "not published, trying again",
-                count=len(group),
-                type=first.envelope.type,
-                flow=first.envelope.flow,
-                message_id=first.envelope.id,
-                error=failures[first.envelope.id],
-                after_s=self._retry_s,
-            )
-            wait_s, self._retry_s = self._retry_s, min(self._retry_s * 2, RETRY_LONGEST_S)
-            await asyncio.sleep(wait_s)
+        failures = await self._broker.publish(group)
+        self.confirmed.extend(one.envelope.id for one in group if one.envelope.id not in failures)
+        self._progress.set()
+        self.on_confirmed()
+        if failures:
+            self._postpone([one for one in group if one.envelope.id in failures], failures)
+        else:
+            self._retry_s = RETRY_FIRST_S
+
+    def _postpone(self, failed: Sequence[Outgoing], reasons: Mapping[str, str]) -> None:
+        """Try again later, without holding up the messages behind."""
+        first = failed[0].envelope
+        self._log.error(
+            "not published, trying again",
+            count=len(failed),
+            type=first.type,
+            flow=first.flow,
+            message_id=first.id,
+            error=reasons[first.id],
+            after_s=self._retry_s,
+        )
+        asyncio.get_running_loop().call_later(self._retry_s, self._again, failed)
+        self._retry_s = min(self._retry_s * 2, RETRY_LONGEST_S)
+
+    def _again(self, failed: Sequence[Outgoing]) -> None:
+        self._waiting.extend(failed)
+        self._wake.set()

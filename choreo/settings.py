@@ -78,8 +78,6 @@ class Settings(BaseSettings):
     #: How long the journal keeps events (RabbitMQ: Y, M, D, h, m, s).
     journal_max_age: Annotated[str, Field(pattern=r"^\d+[YMDhms]$")] = "7D"
     journal_max_bytes: Count = 5_000_000_000
-    #: How long a flow is remembered after its last message; longer than the journal.
-    retention_s: Seconds = 30 * 24 * 3600.0
 
     @classmethod
     def settings_customise_sources(

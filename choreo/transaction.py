@@ -14,6 +14,7 @@ from choreo.contract import Message, decode, encode
 from choreo.envelope import Envelope, moment, timestamp
 from choreo.envelope import read as read_envelope
 from choreo.identity import Ids
+from choreo.log import in_hand
 from choreo.outgoing import make
 from choreo.plan import Plan
 from choreo.record import delivery_from, properties_of
@@ -121,8 +122,7 @@ class Transaction:
         elif step.is_async:
             outside.begin(self, unit)
         else:
-            context = self.context(unit.envelope, unit.envelope.id)
-            results = self.invoke(step, (unit.message,), context)
+            results = self.invoke(step, (unit.message,), unit.envelope, unit.envelope.id)
             bodies = self.announce(step, unit.envelope, results)
             self.remember(unit, Status.DONE, outcome=outcome_json(step, results, bodies))
 
@@ -176,14 +176,21 @@ class Transaction:
     # The pieces that the above is made of.
 
     def invoke(
-        self, handler: Handler[..., Any], messages: tuple[Message, ...], context: Context
+        self,
+        handler: Handler[..., Any],
+        messages: tuple[Message, ...],
+        cause: Envelope,
+        key: str,
     ) -> tuple[Message, ...]:
-        """Call a `def` handler within this transaction."""
-        wants = {
-            name: self.db if kind is Connection else context
-            for name, kind in handler.signature.wants.items()
-        }
-        return handler.signature.results(handler.fn(*messages, **wants))
+        """Call a `def` handler within this transaction; `cause` is the message in hand."""
+        wanted = handler.signature.wants
+        context = self.context(cause, key) if Context in wanted.values() else None
+        wants = {name: self.db if kind is Connection else context for name, kind in wanted.items()}
+        in_hand.set((handler.name, cause))
+        try:
+            return handler.signature.results(handler.fn(*messages, **wants))
+        finally:
+            in_hand.set(None)
 
     def announce(
         self, handler: Handler[..., Any], cause: Envelope, results: Sequence[Message]

@@ -88,7 +88,7 @@ def run_owed(tx: Transaction, handler: Handler[..., Any], row: Row) -> None:
     elif tx.memory.claim(row):
         cause, message = tx.revive(row)
         for outcome, key in _outcomes(tx, handler, known):
-            results = tx.invoke(handler, (message, outcome), tx.context(cause, key))
+            results = tx.invoke(handler, (message, outcome), cause, key)
             tx.announce(handler, cause, results)
         _done(tx, known)
 
@@ -134,7 +134,7 @@ def _take_back(tx: Transaction, row: Row, unit: Unit) -> None:
             tx.effects.calls.append(_call(tx, handler, due, row))
         return
     for outcome, key in _outcomes(tx, handler, row):
-        results = tx.invoke(handler, (unit.message, outcome), tx.context(unit.envelope, key))
+        results = tx.invoke(handler, (unit.message, outcome), unit.envelope, key)
         tx.announce(handler, unit.envelope, results)
     tx.memory.clear(Kind.UNDO, handler.name, row["message_id"])
     _done(tx, row)

@@ -287,8 +287,7 @@ class Databases:
         with psycopg.connect(self._server_url, autocommit=True) as connection:
             for service in services:
                 name = self._prefix + service
-                # Half the time of the default way, where nothing is synced to disk.
-                statement = sql.SQL("CREATE DATABASE {} STRATEGY file_copy")
+                statement = sql.SQL("CREATE DATABASE {}")
                 connection.execute(statement.format(sql.Identifier(name)))
                 self._names.append(name)
 

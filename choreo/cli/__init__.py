@@ -10,22 +10,26 @@ from typing import Annotated
 
 import typer
 
+from choreo.cli import dead
 from choreo.cli.declare import declare
+from choreo.cli.map import show_map
 from choreo.cli.run import run
 from choreo.cli.send import send
 from choreo.cli.up import up
+from choreo.cli.watch import watch
 from choreo.errors import CannotRunError, DefinitionError
 from choreo.process import CANNOT_RUN
 
-_COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
-    up: ("choreo up", "CHOREO_AMQP_URL=amqp://guest:guest@localhost/ choreo up"),
-    run: ("choreo run services.inventory", "choreo run inventory"),
-    declare: ("choreo declare",),
-    send: (
-        "choreo send orders.place --file order.json",
-        "choreo send orders.place.v1 < order.json",
-    ),
-}
+#: Each command, with examples.
+_COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
+    "up": (up, ("choreo up", "CHOREO_AMQP_URL=amqp://guest:guest@localhost/ choreo up")),
+    "run": (run, ("choreo run services.inventory", "choreo run inventory")),
+    "send": (send, ("choreo send orders.place --file order.json",
+                    "choreo send orders.place.v1 < order.json")),
+    "watch": (watch, ("choreo watch", "choreo watch 01a1f81d-ebf3-7000-845a-43cfb832a096")),
+    "declare": (declare, ("choreo declare",)),
+    "map": (show_map, ("choreo map", "choreo map --json > contracts/choreography.json")),
+}  # fmt: skip
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,6 +72,7 @@ def choreo(
     """
 
 
-for command, examples in _COMMANDS.items():
+for name, (command, examples) in _COMMANDS.items():
     shown = "\n\n".join(f"    {one}" for one in examples)
-    app.command(epilog=f"Examples:\n\n{shown}")(command)
+    app.command(name, epilog=f"Examples:\n\n{shown}")(command)
+app.add_typer(dead.app, name="dead", help="List, show and send back dead letters.")

@@ -40,4 +40,5 @@ def refuse(why: str) -> NoReturn:
 
 def console() -> Console:
     """Where tables go; wide enough not to cut them where nobody looks at a terminal."""
-    return Console(width=None if sys.stdout.isatty() else 200)
+    width = None if sys.stdout.isatty() else 200
+    return Console(width=width, markup=False, highlight=False)

@@ -28,7 +28,8 @@ from choreo.settings import Settings
 from choreo.supervisor import Supervisor
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
-_COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green")
+_COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "bright_cyan", "bright_green",
+            "bright_magenta", "bright_blue", "bright_yellow")  # fmt: skip
 
 
 def up() -> None:
@@ -152,7 +153,7 @@ class _Output:
             self._render = ConsoleRenderer(colors=self._is_terminal, pad_event_to=0)
         self._expected: set[str] = set()
         self._count = 0
-        self.on_broken_pipe = lambda: None
+        self.on_broken_pipe: Callable[[], None] = lambda: None
 
     def expect(self, services: Iterable[str]) -> None:
         """Say so once all of these are consuming."""

@@ -25,7 +25,7 @@ from choreo.tree import Entry
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta")
 #: So many events are remembered, for those that come after them.
 _MEMORY = 20_000
-#: After so long without an event of the flow that was asked for, it is said that there is none.
+#: When the journal is silent for so long and had nothing of the flow in it, that is said.
 _PATIENCE_S = 2.0
 _NAME_WIDTH = 42
 
@@ -53,16 +53,19 @@ def watch(
 
 async def _watch(url: str, offset: str, flow: str | None, lines: Lines) -> None:
     told = Console(stderr=True, highlight=False)
+
+    def in_a_while() -> asyncio.TimerHandle:
+        later = "nothing of it in the journal so far"
+        return asyncio.get_running_loop().call_later(_PATIENCE_S, told.print, later)
+
     async with rabbitmq.journal(url, offset=offset) as deliveries:
         told.print(f"watching {f'flow {flow}' if flow else 'all flows'}, Ctrl-C ends", style="dim")
-        nothing = asyncio.get_running_loop().call_later(
-            _PATIENCE_S, told.print, "nothing of it in the journal so far"
-        )
-        if flow is None:
-            nothing.cancel()
+        notice = in_a_while() if flow else None
         async for delivery in deliveries:
-            if lines.take(delivery, flow or ""):
-                nothing.cancel()
+            is_shown = lines.take(delivery, flow or "")
+            if notice is not None:
+                notice.cancel()
+                notice = None if is_shown else in_a_while()
     raise CannotRunError("the connection to the broker was lost: start again")
 
 

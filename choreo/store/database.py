@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from choreo.errors import CannotRunError, ChoreoError
-from choreo.seams import Clock
+from choreo.seams import Clock, SystemClock
 from choreo.service import Service
 from choreo.settings import Settings
 from choreo.store import tables
@@ -126,7 +127,6 @@ class ServiceDatabase:
         self._connection: Connection | None = None
         self._lock_file: TextIO | None = None
         self.is_shared = self._engine.dialect.name == "postgresql"
-        self._lock_key = int.from_bytes(service.name.encode()[:7].ljust(7, b"\0"), "big")
         if not self.is_shared:
             settings.var.mkdir(parents=True, exist_ok=True)
             self._lock_path = Path(f"{self._engine.url.database}").with_suffix(".lock")
@@ -142,7 +142,7 @@ class ServiceDatabase:
         try:
             await self.run(self._prepare)
         except OutageError as error:
-            raise CannotRunError(self._explain(error)) from error
+            raise CannotRunError(_explain(self._service.name, self._engine, str(error))) from error
         except SQLAlchemyError as error:
             raise CannotRunError(
                 f"{self._service.name}: its tables cannot be made: {error}"
@@ -164,18 +164,13 @@ class ServiceDatabase:
             if self._connection is None:
                 self._connection = self._engine.connect()
             with self._connection.begin():
-                return work(self._connection, self._lock(self._connection))
+                now = _lock(self._connection, self._service.name, self._clock)
+                return work(self._connection, now)
         except SQLAlchemyError as error:
             if not is_outage(error):
                 raise
             self._disconnect()
-            raise OutageError(str(getattr(error, "orig", error)).strip()) from error
-
-    def _lock(self, db: Connection) -> float:
-        """Take the service's lock and read the database's clock, in one round trip."""
-        if not self.is_shared:
-            return self._clock.now()
-        return float(db.execute(_LOCK, {"key": self._lock_key}).one()[1])
+            raise OutageError(_said(error)) from error
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -211,13 +206,49 @@ class ServiceDatabase:
                 "one process of a service; for several set CHOREO_DATABASE_URL to PostgreSQL"
             ) from error
 
-    def _explain(self, error: OutageError) -> str:
-        shown = self._engine.url.render_as_string(hide_password=True)
-        first_line = str(error).partition("\n")[0]
-        return (
-            f"the database of {self._service.name} cannot be used ({shown}): {first_line}; "
-            "create it, or correct CHOREO_DATABASE_URL"
-        )
+
+@contextmanager
+def opened(service: str, settings: Settings) -> Iterator[tuple[Connection, float] | None]:
+    """One transaction on a service's database from outside, with the time; None if it never ran.
+
+    It holds the same lock as the service's own transactions, so both may run at the same time.
+    Raises CannotRunError if the database cannot be used.
+    """
+    engine = connect(settings.database_of(service))
+    if engine.dialect.name == "sqlite" and not Path(f"{engine.url.database}").exists():
+        yield None
+        return
+    try:
+        with engine.begin() as db:
+            now = _lock(db, service, SystemClock())
+            yield (db, now) if sa.inspect(db).has_table(tables.owner.name) else None
+    except SQLAlchemyError as error:
+        if not is_outage(error):
+            raise
+        raise CannotRunError(_explain(service, engine, _said(error))) from error
+
+
+def _lock(db: Connection, service: str, clock: Clock) -> float:
+    """Take the service's lock and read the database's clock, in one round trip.
+
+    On SQLite a transaction has the whole database, and the clock is this machine's.
+    """
+    if db.dialect.name == "sqlite":
+        return clock.now()
+    key = int.from_bytes(service.encode()[:7].ljust(7, b"\0"), "big")
+    return float(db.execute(_LOCK, {"key": key}).one()[1])
+
+
+def _said(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", error)).strip()
+
+
+def _explain(service: str, engine: Engine, said: str) -> str:
+    shown = engine.url.render_as_string(hide_password=True)
+    return (
+        f"the database of {service} cannot be used ({shown}): {said.partition(chr(10))[0]}; "
+        "create it, or correct CHOREO_DATABASE_URL"
+    )
 
 
 # The clock is read after the lock was waited for: a target list is evaluated left to right.

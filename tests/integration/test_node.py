@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,30 +52,30 @@ async def queue(url: str, *, publish: bytes | None = None) -> bytes | None:
         return None
 
 
+def processes() -> dict[int, int]:
+    """Every process that has not ended, with its parent."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            state, parent, *_ = status.read_text().rpartition(")")[2].split()
+            if state != "Z":
+                found[int(status.parent.name)] = int(parent)
+    return found
+
+
 def children() -> set[int]:
     """Every process below this one."""
     found = {os.getpid()}
-    table = [[int(word) for word in line.split()] for line in ps("-A", "-o", "pid=,ppid=")]
-    while more := {pid for pid, parent in table if parent in found} - found:
+    while more := {pid for pid, parent in processes().items() if parent in found} - found:
         found |= more
     return found
 
 
 def until_gone(pids: set[int]) -> None:
-    """Wait for the end of processes; one that only waits to be noticed by its parent has ended."""
     until = time.monotonic() + 20
-    while alive := [line for line in ps("-A", "-o", "pid=,stat=,args=") if runs(line, pids)]:
+    while alive := pids & processes().keys():
         assert time.monotonic() < until, alive
         time.sleep(0.05)
-
-
-def runs(line: str, pids: set[int]) -> bool:
-    pid, state, *_ = line.split()
-    return int(pid) in pids and not state.startswith("Z")
-
-
-def ps(*options: str) -> list[str]:
-    return subprocess.check_output(["ps", *options], text=True).splitlines()
 
 
 def killed_while_its_node_runs(var: Path) -> str:

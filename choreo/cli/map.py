@@ -1,0 +1,73 @@
+"""`choreo map`: who says what, and who hears it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from choreo import map as maps
+from choreo.cli import frame
+
+
+def show_map(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all of it, as contracts/choreography.json has it.")
+    ] = False,
+) -> None:
+    """Show the choreography that the handlers' signatures form; asks no broker and no database."""
+    found = maps.draw(frame.prepare())
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    console = frame.console()
+    console.print(_handlers(found), _contracts(found))
+
+
+def _handlers(found: dict[str, Any]) -> Table:
+    table = Table(
+        "service", "handler", "hears", "says", "and", title="Services", title_justify="left"
+    )
+    for service, drawn in found["services"].items():
+        table.add_section()
+        for number, (name, handler) in enumerate(drawn["handlers"].items()):
+            table.add_row(
+                "" if number else service,
+                name,
+                _lines(handler["consumes"]),
+                _lines(handler["publishes"]),
+                _lines(_remarks(handler)),
+            )
+    return table
+
+
+def _remarks(handler: dict[str, Any]) -> list[str]:
+    found = ["calls outside"] if handler["calls_outside"] else []
+    if "undoes" in handler:
+        found.append(f"undoes {handler['undoes']}")
+    if "undone_by" in handler:
+        found.append(f"undone by {handler['undone_by']}")
+    if "final" in handler:
+        found.append(f"final: {handler['final']}")
+    if "unless" in handler:
+        found.append(f"unless {', '.join(handler['unless'])}")
+    if "within_s" in handler:
+        found.append(f"after {handler['within_s']:g} s without {' or '.join(handler['until'])}")
+    return found
+
+
+def _contracts(found: dict[str, Any]) -> Table:
+    table = Table(
+        "contract", "kind", "said by", "heard by", title="Contracts", title_justify="left"
+    )
+    for wire_type, drawn in found["contracts"].items():
+        table.add_row(
+            wire_type, drawn["kind"], _lines(drawn["published_by"]), _lines(drawn["heard_by"])
+        )
+    return table
+
+
+def _lines(parts: list[str]) -> str:
+    return "\n".join(parts)
