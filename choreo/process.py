@@ -8,6 +8,8 @@ import signal
 import socket
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -70,6 +72,8 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
         database=(database := ServiceDatabase(service, settings, clock)),
         clock=clock,
     )
+    if (ready_file := settings.ready_file) is not None:
+        broker.on_consuming(partial(_show_ready, ready_file))
     tools = Tools(plan.make(service), settings, Ids(clock, world.random), world.random, owner)
     calls, relay = Calls(service, settings), Relay(broker, log)
     lifecycle = Lifecycle(tools, world, calls, relay, log)
@@ -83,6 +87,13 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
         await broker.open()
         stack.push_async_callback(relay.close)
         await _until_told(lifecycle, relay, settings, told, log)
+
+
+def _show_ready(file: Path, ready: bool) -> None:
+    if ready:
+        file.touch()
+    else:
+        file.unlink(missing_ok=True)
 
 
 async def _until_told(

@@ -55,6 +55,8 @@ class Link:
         self._prepare = prepare
         self._channel: Channel | None = None
         self._connection: AbstractConnection | None = None
+        #: Told True when the channel is ready, and False when it is lost.
+        self.on_change: Callable[[bool], None] = lambda _: None
         self._opened = asyncio.Event()
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -112,6 +114,7 @@ class Link:
             self._channel.on_consumer_cancel_callbacks.add(lambda _: self._lost.set())
             await self._prepare(self._channel)
         self._opened.set()
+        self.on_change(True)
 
     async def _keep(self) -> None:
         wait_s = RECONNECT_FIRST_S
@@ -133,6 +136,7 @@ class Link:
 
     async def _drop(self) -> None:
         self._opened.clear()
+        self.on_change(False)
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             try:
@@ -207,15 +211,15 @@ class RabbitMQ:
 
     async def cancel(self) -> None:
         """Stop receiving; what was received can still be settled."""
+        self._consuming.on_change(False)
         if self._consuming.is_open and self._consumer_tag is not None:
             channel = await self._consuming.channel()
             self._what = None
             await channel.basic_cancel(self._consumer_tag)
 
-    @property
-    def is_consuming(self) -> bool:
-        """Whether deliveries can arrive: what readiness means."""
-        return self._consuming.is_open
+    def on_consuming(self, tell: Callable[[bool], None]) -> None:
+        """Have told when deliveries begin to arrive and when they cannot: what readiness means."""
+        self._consuming.on_change = tell
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Ack what came on the channel that is open now; the rest is handed over again."""

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     #: Modules that `choreo up` starts beside the services.
     companions: tuple[str, ...] = ()
 
+    #: A file that is there while the service consumes, for health checks; None makes none.
+    ready_file: Path | None = None
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
