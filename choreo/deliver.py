@@ -188,7 +188,7 @@ class Lifecycle:
         self._relay.put_back(forget)
         for item in batch.items:
             if failed is not None and item is failed.item:
-                await self._fail(failed)
+                await self._fail(item, failed)
             elif not batch.suspect or await self._mark(item):
                 await self._commit_alone(item)
 
@@ -196,13 +196,13 @@ class Lifecycle:
         try:
             await self._transact((item,), lambda tx: tx.run((item,)))
         except ItemFailedError as failed:
-            await self._fail(failed)
+            await self._fail(item, failed)
 
-    async def _fail(self, failed: ItemFailedError) -> None:
+    async def _fail(self, item: Item, failed: ItemFailedError) -> None:
         """Record a failure; its transaction is rolled back, so that this one is of its own."""
         cause = failed.__cause__
         error = cause if isinstance(cause, Exception) else failed
-        await self._transact((failed.item,), lambda tx: failure.record(tx, failed.item, error))
+        await self._transact((item,), lambda tx: failure.record(tx, item, error))
 
     async def _mark(self, item: Item) -> bool:
         """Count that this process begins on it; False if it is parked instead."""

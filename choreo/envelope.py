@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from choreo.errors import UndecodableError
 
 PREFIX = "cloudEvents:"
-_LONGEST = 255
+#: Bytes of a short string in AMQP 0-9-1, and so of every name and id.
+LONGEST = 255
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -102,7 +103,7 @@ def read(stamped: Stamped, now: float) -> Envelope:
     """Understand native properties and headers; native ones win where both speak.
 
     A message with only an id and a type is accepted. Raises UndecodableError if it lacks one
-    of them, or an attribute is no text of at most 255 characters.
+    of them, or an attribute is no text of at most 255 bytes.
     """
     headers = stamped.headers
 
@@ -134,7 +135,7 @@ def read(stamped: Stamped, now: float) -> Envelope:
     return Envelope(
         id=identifier,
         type=kind,
-        source=attribute("source") or (stamped.app_id or "unknown")[:_LONGEST],
+        source=attribute("source") or (stamped.app_id or "unknown"),
         time=time,
         flow=flow,
         causation=causation,
@@ -145,6 +146,6 @@ def read(stamped: Stamped, now: float) -> Envelope:
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST or "\x00" in value:
-        raise UndecodableError(f"{name} is no text of at most {_LONGEST} characters")
+    if not isinstance(value, str) or len(value.encode()) > LONGEST or "\x00" in value:
+        raise UndecodableError(f"{name} is no text of at most {LONGEST} bytes")
     return value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from choreo.contract import Command, Message, encode, subject_of
-from choreo.envelope import Envelope, timestamp, traceparent
+from choreo.envelope import LONGEST, Envelope, timestamp, traceparent
+from choreo.errors import UndeclaredResultError
 from choreo.identity import Ids
 from choreo.seams import Outgoing
 
@@ -17,8 +18,17 @@ def make(
     source: str,
     cause: Envelope | None = None,
 ) -> Outgoing:
-    """Address an encoded message; `source` is `/service/handler`."""
+    """Address an encoded message; `source` is `/service/handler`.
+
+    Raises UndeclaredResultError if its subject is longer than a name may be on the wire.
+    """
     address = message.__address__
+    subject = subject_of(message)
+    if subject is not None and len(subject.encode()) > LONGEST:
+        raise UndeclaredResultError(
+            f"the subject of {type(message).__name__} ({address.subject}) is longer than "
+            f"{LONGEST} bytes"
+        )
     flow = identifier if cause is None else cause.flow
     envelope = Envelope(
         id=identifier,
@@ -27,7 +37,7 @@ def make(
         time=time,
         flow=flow,
         causation=None if cause is None else cause.id,
-        subject=subject_of(message),
+        subject=subject,
         traceparent=traceparent(flow, identifier, "" if cause is None else cause.traceparent),
     )
     return Outgoing(

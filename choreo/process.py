@@ -42,6 +42,9 @@ def main(service: Service) -> None:
     except (CannotRunError, DefinitionError) as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         raise SystemExit(CANNOT_RUN) from None
+    except Exception as error:  # noqa: BLE001 - the last place that can say it in the log's form
+        logs.logger(service.name).critical("the service died", exc_info=error)
+        raise SystemExit(1) from None
 
 
 def amqp_url(settings: Settings) -> str:

@@ -82,7 +82,10 @@ class Relay:
         await asyncio.gather(*self._groups, return_exceptions=True)
 
     async def _publish(self, group: Sequence[Outgoing]) -> None:
-        failures = await self._broker.publish(group)
+        try:
+            failures = await self._broker.publish(group)
+        except Exception as error:  # noqa: BLE001 - they are in the outbox: there is only trying again
+            failures = dict.fromkeys((one.envelope.id for one in group), repr(error))
         self.confirmed.extend(one.envelope.id for one in group if one.envelope.id not in failures)
         self._progress.set()
         self.on_confirmed()

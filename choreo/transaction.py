@@ -59,17 +59,22 @@ class Transaction:
         self._buried: set[tuple[str, str, str]] = set()
 
     def run(self, items: Sequence[Item], forget: Sequence[str] = ()) -> Effects:
-        """Handle the items in order; raises ItemFailedError for the first that fails."""
-        self.memory.forget(forget)
-        self.load(items)
-        for item in items:
-            try:
+        """Handle the items in order; raises ItemFailedError for the first that fails.
+
+        It names no item when what they left cannot be written and they are several.
+        """
+        item: Item | None = None
+        try:
+            self.memory.forget(forget)
+            self.load(items)
+            for item in items:
                 self._handle(item)
-            except Exception as error:
-                if failure.concerns_database(error):
-                    raise
-                raise ItemFailedError(item) from error
-        return self.finish()
+            item = items[0] if len(items) == 1 else None
+            return self.finish()
+        except Exception as error:
+            if failure.concerns_database(error):
+                raise
+            raise ItemFailedError(item) from error
 
     def finish(self) -> Effects:
         """Write what was gathered, and look when the next thing is due."""

@@ -74,9 +74,9 @@ Item = Unit | Due | Letter | Finished
 
 
 class ItemFailedError(ChoreoError):
-    """A handler failed on an item; the cause is chained."""
+    """A handler failed on an item; the cause is chained. None: nobody knows which."""
 
-    def __init__(self, item: Item) -> None:
+    def __init__(self, item: Item | None) -> None:
         super().__init__("a handler failed")
         self.item = item
 
@@ -120,6 +120,8 @@ def judge(plan: Plan, delivery: Delivery, now: float, max_body_bytes: int) -> Se
         message = decode(contract, delivery.body)
     except UndecodableError as error:
         return (Letter(delivery, str(error), envelope),)
+    except Exception as error:  # noqa: BLE001 - no message, whatever it is, may end the service
+        return (Letter(delivery, f"it cannot be read: {error!r}", envelope),)
     subject = subject_of(message)
     if subject != envelope.subject:
         # The contract says what it is about; a stranger's header may not.

@@ -527,7 +527,7 @@ BAD = {
     "a newer version": (b"{}", {"type": "stage.booked.v2"}, "in version 1, not 2"),
     "no id": (b"{}", {"message_id": None}, "no message id"),
     "no type": (b"{}", {"type": None}, "no type"),
-    "an id too long": (b"{}", {"headers": {"cloudEvents:causationid": "x" * 300}}, "at most 255"),
+    "an id too long": (b"{}", {"headers": {"cloudEvents:causationid": "x" * 300}}, "at most 255 bytes"),
     "a cause and no flow": (b"{}", {"headers": {"cloudEvents:causationid": "x"}}, "no flow"),
     "a time that is none": (b"{}", {"headers": {"cloudEvents:time": "soon"}}, "RFC 3339"),
     "headers of any kind": (b"{}", {"headers": {"cloudEvents:source": [1, {"a": True}]}}, "text"),
