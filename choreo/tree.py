@@ -53,8 +53,11 @@ class Entry:
 
     @property
     def reason(self) -> str | None:
-        """Why it gave that up."""
-        return shown(str(self.body.get("reason"))) if self.gave_up else None
+        """Which handler that was, and why."""
+        if self.gave_up is None:
+            return None
+        handler = self.body.get("handler")
+        return shown(f"{f'{handler}: ' if handler else ''}{self.body.get('reason')}")
 
     def as_json(self, began: float) -> dict[str, Any]:
         """What a machine is told of it."""
@@ -124,7 +127,8 @@ class Flow:
 
     def as_tree(self) -> Tree:
         """The flow for a person."""
-        subjects = {one.envelope.subject for one in self.entries.values()}
+        about = (one.envelope.subject for one in self.entries.values())
+        subjects = sorted({subject for subject in about if subject})
         tree = Tree(self._title(subjects), guide_style="dim")
         branches: dict[str | None, tuple[Tree, int]] = {None: (tree, 0), self.id: (tree, 0)}
         rows: list[tuple[Entry, Tree, int]] = []
@@ -156,12 +160,12 @@ class Flow:
         began = self.began
         return {"flow": self.id, "events": [one.as_json(began) for one in self.walk()]}
 
-    def _title(self, subjects: set[str | None]) -> Text:
+    def _title(self, subjects: list[str]) -> Text:
         title = Text(f"flow {shown(self.id)}", style="bold")
         if self.starts_with is not None:
             title.append(f"  {self.starts_with.removesuffix('.v1')}")
-        if len(subjects) == 1 and (subject := next(iter(subjects))):
-            title.append(f"  {shown(subject)}", style="not bold")
+        if len(subjects) == 1:
+            title.append(f"  {shown(subjects[0])}", style="not bold")
         return title
 
 

@@ -1,0 +1,151 @@
+"""The broker seam on RabbitMQ: consumes on one connection, publishes on another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiormq
+from aiormq import Channel
+from aiormq.abc import DeliveredMessage
+from structlog.typing import FilteringBoundLogger
+
+from choreo.rabbitmq.acks import Acks
+from choreo.rabbitmq.declare import declare
+from choreo.rabbitmq.link import Link
+from choreo.rabbitmq.messages import delivery_of, is_refused, refusal, write
+from choreo.seams import Delivery, Outgoing
+from choreo.settings import Settings
+from choreo.topology import Topology
+
+CANCEL_TIMEOUT_S = 5
+
+
+class RabbitMQ:
+    """See `choreo.seams.Broker`; consumes on one connection and publishes on another.
+
+    A blocked connection (an alarm of the broker) then holds up publishing alone.
+    """
+
+    def __init__(self, url: str, settings: Settings, name: str, log: FilteringBoundLogger) -> None:
+        self._settings = settings
+        self._log = log
+        self._publishing = Link(url, settings, f"{name} publishing", log, self._nothing)
+        self._consuming = Link(url, settings, f"{name} consuming", log, self._consume)
+        self._acks: Acks | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._consumer_tag: str | None = None
+        self._what: tuple[Topology, str, int, Callable[[Delivery], None]] | None = None
+
+    async def open(self) -> None:
+        """Connect for publishing alone; raises CannotRunError if that fails."""
+        await self._publishing.start()
+
+    async def consume(
+        self,
+        topology: Topology,
+        queue: str,
+        prefetch: int,
+        on_delivery: Callable[[Delivery], None],
+    ) -> None:
+        """Declare the topology and consume, reconnecting for as long as the process lives."""
+        self._what = topology, queue, prefetch, on_delivery
+        await self._consuming.start()
+
+    async def cancel(self) -> None:
+        """Stop receiving; what was received can still be settled."""
+        self._what = None
+        self._consuming.on_change(False)
+        if self._acks is not None and self._consumer_tag is not None:
+            try:
+                await self._acks.channel.basic_cancel(self._consumer_tag, timeout=CANCEL_TIMEOUT_S)
+            except (aiormq.AMQPError, ConnectionError, TimeoutError) as error:
+                # A connection that is lost delivers nothing either.
+                self._log.debug("not cancelled", error=repr(error))
+
+    def on_consuming(self, tell: Callable[[bool], None]) -> None:
+        """Have told when deliveries begin to arrive and when they cannot: what readiness means."""
+        self._consuming.on_change = tell
+
+    def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Ack what came on the channel that is open now; the rest is handed over again."""
+        acks = self._acks
+        current = [one.tag for one in deliveries if one.channel is acks]
+        if acks is not None and current:
+            task = asyncio.create_task(self._ack(acks.channel, acks.settle(current)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def publish(self, messages: Sequence[Outgoing]) -> dict[str, str]:
+        """Publish and wait for the confirms; gives why any were not confirmed, by message id."""
+        try:
+            async with asyncio.timeout(self._settings.publish_timeout_s):
+                channel = await self._publishing.channel()
+                confirms = await write(channel, messages)
+                await asyncio.wait(confirms.values())
+        except TimeoutError:
+            reason = f"no confirm within {self._settings.publish_timeout_s:g} s"
+        except (aiormq.AMQPError, ConnectionError) as error:
+            reason = str(error) or type(error).__name__
+        else:
+            return {
+                one.envelope.id: refusal(one, confirms[one.envelope.id])
+                for one in messages
+                if is_refused(confirms[one.envelope.id])
+            }
+        # What is under way must not meet its own repetition on one channel.
+        self._publishing.reset()
+        return dict.fromkeys((one.envelope.id for one in messages), reason)
+
+    async def declare(self, topology: Topology) -> None:
+        """Declare exchanges, queues and bindings, the journal first."""
+        await declare(await self._publishing.channel(), topology, self._settings)
+
+    async def close(self) -> None:
+        """Send the last acks and close both connections."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._consuming.close()
+        await self._publishing.close()
+
+    async def _nothing(self, channel: Channel) -> None:
+        pass
+
+    async def _consume(self, channel: Channel) -> None:
+        if self._what is None:
+            return
+        topology, queue, prefetch, on_delivery = self._what
+        await declare(channel, topology, self._settings)
+        await channel.basic_qos(prefetch_count=prefetch)
+        acks = self._acks = Acks(channel)
+
+        def arrived(message: DeliveredMessage) -> None:
+            delivery = delivery_of(message, acks)
+            acks.received(delivery.tag)
+            on_delivery(delivery)
+
+        consumer: Any = arrived
+        self._consumer_tag = (await channel.basic_consume(queue, consumer)).consumer_tag
+
+    async def _ack(self, channel: Channel, acks: Sequence[tuple[int, bool]]) -> None:
+        """Ack on the channel that delivered: on another the same numbers mean other messages."""
+        try:
+            for tag, multiple in acks:
+                await channel.basic_ack(tag, multiple=multiple, wait=False)
+        except (aiormq.AMQPError, ConnectionError) as error:
+            # The broker hands it over again, and the inbox recognises it.
+            self._log.debug("ack lost", error=repr(error))
+
+
+@asynccontextmanager
+async def connected(
+    url: str, settings: Settings, name: str, log: FilteringBoundLogger
+) -> AsyncGenerator[RabbitMQ, None]:
+    """A broker to publish to, for a command that runs once; raises CannotRunError if none is."""
+    broker = RabbitMQ(url, settings, name, log)
+    try:
+        await broker.open()
+        yield broker
+    finally:
+        await broker.close()

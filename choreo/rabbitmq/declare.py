@@ -1,0 +1,38 @@
+"""Declares exchanges, queues, bindings and the journal."""
+
+from __future__ import annotations
+
+from aiormq import Channel
+
+from choreo.settings import Settings
+from choreo.topology import JOURNAL, Topology
+
+#: A broker's own limit would also drop innocent messages that were merely prefetched when a
+#: connection was lost; attempts are counted in the database.
+DELIVERY_LIMIT = 1_000_000_000
+
+
+async def declare(channel: Channel, topology: Topology, settings: Settings) -> None:
+    """Declare what is missing; raises what RabbitMQ says if something is there in another form."""
+    await channel.queue_declare(
+        JOURNAL,
+        durable=True,
+        arguments={
+            "x-queue-type": "stream",
+            "x-max-age": settings.journal_max_age,
+            "x-max-length-bytes": settings.journal_max_bytes,
+        },
+    )
+    for exchange in topology.event_exchanges:
+        await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
+        await channel.queue_bind(JOURNAL, exchange, "#")
+    for exchange in topology.command_exchanges:
+        await channel.exchange_declare(exchange, exchange_type="topic", durable=True)
+    for queue in topology.queues:
+        await channel.queue_declare(
+            queue,
+            durable=True,
+            arguments={"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT},
+        )
+    for binding in topology.bindings:
+        await channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
