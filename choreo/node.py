@@ -1,8 +1,6 @@
 """A private RabbitMQ node as a child process: own data folder, own local ports, own password.
 
-async with private_node(Path("var")) as url:   # starts it, and stops it at the end
-    ...
-url = joined(Path("var"))                       # the one that another process runs, or None
+`private_node(var)` runs one while a block lasts; `joined(var)` finds one that another process runs.
 """
 
 from __future__ import annotations
@@ -70,7 +68,7 @@ def joined(var: Path) -> str | None:
     try:
         record = json.loads(_record(var).read_text())
         os.kill(record["pid"], 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     url: str = record["url"]
     return url if speaks_amqp("127.0.0.1", urlsplit(url).port or 0) else None
@@ -113,7 +111,10 @@ async def private_node(var: Path) -> AsyncIterator[str]:
 
 
 def end_with_parent() -> None:
-    """Run in a child before it starts: on Linux, end it when its parent ends in whatever way."""
+    """Make a child, as its `preexec_fn`, end when its parent does, in whatever way that ends.
+
+    On Linux only; and the kernel takes for the parent the thread that starts the child.
+    """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
@@ -178,7 +179,7 @@ class Node:
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """End it as a power cut would."""
+        """End it at once, as `kill -9` does."""
         await self._end(signal.SIGKILL)
 
     async def _lock(self) -> int:
@@ -207,10 +208,14 @@ class Node:
         The machine's epmd would be started on demand, on all interfaces, and left behind.
         """
         environment = self._configure()
-        epmd = shutil.which("epmd", path=os.pathsep.join(_PLACES)) or "epmd"
+        epmd = shutil.which("epmd", path=os.pathsep.join(_PLACES))
+        if not epmd:
+            raise CannotRunError("RabbitMQ is installed, but epmd (a part of Erlang) is not found")
         self._epmd = self._child([epmd, "-port", str(self._ports["epmd"])], environment)
-        while self._epmd.poll() is None and not _accepts(self._ports["epmd"]):  # noqa: ASYNC110 - a
-            await asyncio.sleep(0.01)  # process and a port announce nothing
+        while not _accepts(self._ports["epmd"]):
+            if self._epmd.poll() is not None:
+                raise CannotRunError(f"epmd did not start; {self.log} says:\n{self._complaint()}")
+            await asyncio.sleep(0.01)
         self._server = self._child([rabbitmq_server() or "rabbitmq-server"], environment, lock)
 
     def _run_container(self, lock: int) -> None:

@@ -287,7 +287,8 @@ class Databases:
         with psycopg.connect(self._server_url, autocommit=True) as connection:
             for service in services:
                 name = self._prefix + service
-                statement = sql.SQL("CREATE DATABASE {}")
+                # Where nothing is synced to disk, a tenth of the time of the default way.
+                statement = sql.SQL("CREATE DATABASE {} STRATEGY file_copy")
                 connection.execute(statement.format(sql.Identifier(name)))
                 self._names.append(name)
 

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from choreo import map as maps
+from choreo import mermaid
 from choreo.cli import frame
 
 
@@ -16,11 +17,17 @@ def show_map(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all of it, as contracts/choreography.json has it.")
     ] = False,
+    as_mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Draw it as a Mermaid flowchart.")
+    ] = False,
 ) -> None:
     """Show the choreography that the handlers' signatures form; asks no broker and no database."""
     found = maps.draw(frame.prepare())
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    if as_mermaid:
+        print(mermaid.flowchart(found))
         return
     console = frame.console()
     console.print(_handlers(found), _contracts(found))
