@@ -142,7 +142,12 @@ def contracts() -> Mapping[tuple[str, int], type[Message]]:
 def explain(error: ValidationError) -> str:
     """One line that names each bad field and what is wrong with it."""
     found = error.errors(include_url=False, include_context=False)
+    places = [one["loc"] for one in found]
     return "; ".join(
         f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"]
         for one in found
+        # A bad item makes its whole tuple look too short: that is no error of its own.
+        if not any(
+            place != one["loc"] and place[: len(one["loc"])] == one["loc"] for place in places
+        )
     )

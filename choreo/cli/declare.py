@@ -9,7 +9,6 @@ from rich.table import Table
 
 from choreo import discovery, topology
 from choreo.cli import frame
-from choreo.errors import CannotRunError
 from choreo.rabbitmq import RabbitMQ
 from choreo.service import Service
 from choreo.settings import Settings
@@ -30,16 +29,7 @@ def declare() -> None:
 async def create(broker: RabbitMQ, services: Iterable[Service]) -> Topology:
     """Declare what these services need; raises CannotRunError if something is in the way."""
     wanted = topology.of(services)
-    try:
-        await broker.declare(wanted)
-    except Exception as error:
-        text = str(error) or type(error).__name__
-        if "PRECONDITION_FAILED" in text:
-            text += (
-                "; it is there in another form: delete it (what is in it is lost), "
-                "or use another virtual host"
-            )
-        raise CannotRunError(f"cannot declare: {text}") from error
+    await broker.declare(wanted)
     return wanted
 
 

@@ -12,15 +12,18 @@ from aiormq import Channel
 from aiormq.abc import DeliveredMessage
 from structlog.typing import FilteringBoundLogger
 
+from choreo.errors import CannotRunError
 from choreo.rabbitmq.acks import Acks
 from choreo.rabbitmq.declare import declare
-from choreo.rabbitmq.link import Link
+from choreo.rabbitmq.link import Link, explain
 from choreo.rabbitmq.messages import delivery_of, is_refused, refusal, write
 from choreo.seams import Delivery, Outgoing
 from choreo.settings import Settings
 from choreo.topology import Topology
 
 CANCEL_TIMEOUT_S = 5
+#: What the client raises when a connection or channel is lost, or was lost before.
+_LOST = (aiormq.AMQPError, aiormq.exceptions.ChannelInvalidStateError, ConnectionError)
 
 
 class RabbitMQ:
@@ -30,6 +33,7 @@ class RabbitMQ:
     """
 
     def __init__(self, url: str, settings: Settings, name: str, log: FilteringBoundLogger) -> None:
+        self._url = url
         self._settings = settings
         self._log = log
         self._publishing = Link(url, settings, f"{name} publishing", log, self._nothing)
@@ -61,7 +65,7 @@ class RabbitMQ:
         if self._acks is not None and self._consumer_tag is not None:
             try:
                 await self._acks.channel.basic_cancel(self._consumer_tag, timeout=CANCEL_TIMEOUT_S)
-            except (aiormq.AMQPError, ConnectionError, TimeoutError) as error:
+            except (*_LOST, TimeoutError) as error:
                 # A connection that is lost delivers nothing either.
                 self._log.debug("not cancelled", error=repr(error))
 
@@ -87,7 +91,7 @@ class RabbitMQ:
                 await asyncio.wait(confirms.values())
         except TimeoutError:
             reason = f"no confirm within {self._settings.publish_timeout_s:g} s"
-        except (aiormq.AMQPError, ConnectionError) as error:
+        except _LOST as error:
             reason = str(error) or type(error).__name__
         else:
             return {
@@ -100,8 +104,14 @@ class RabbitMQ:
         return dict.fromkeys((one.envelope.id for one in messages), reason)
 
     async def declare(self, topology: Topology) -> None:
-        """Declare exchanges, queues and bindings, the journal first."""
-        await declare(await self._publishing.channel(), topology, self._settings)
+        """Declare exchanges, queues and bindings, the journal first.
+
+        Raises CannotRunError if something is there in another form, or may not be made.
+        """
+        try:
+            await declare(await self._publishing.channel(), topology, self._settings)
+        except _LOST as error:
+            raise CannotRunError(explain(error, self._url)) from error
 
     async def close(self) -> None:
         """Send the last acks and close both connections."""
@@ -133,7 +143,7 @@ class RabbitMQ:
         try:
             for tag, multiple in acks:
                 await channel.basic_ack(tag, multiple=multiple, wait=False)
-        except (aiormq.AMQPError, ConnectionError) as error:
+        except _LOST as error:
             # The broker hands it over again, and the inbox recognises it.
             self._log.debug("ack lost", error=repr(error))
 

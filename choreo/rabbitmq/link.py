@@ -80,11 +80,12 @@ class Link:
     async def _open(self) -> None:
         self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            self._connection = await aio_pika.connect(
-                self._url,
+            # Not `aio_pika.connect`: a connection that comes to nothing must be closed, too.
+            self._connection = aio_pika.Connection(
+                URL(self._url).update_query(heartbeat=self._settings.heartbeat_s),
                 client_properties={"connection_name": self._name},
-                heartbeat=self._settings.heartbeat_s,
             )
+            await self._connection.connect()
             channel = await self._connection.channel(on_return_raises=True)
             underlay = await channel.get_underlay_channel()
             if not isinstance(underlay, Channel):
@@ -148,6 +149,16 @@ def explain(error: BaseException, url: str) -> str:
         ):
             return (
                 f"RabbitMQ at {shown} refuses the login: check user and password in CHOREO_AMQP_URL"
+            )
+        case aiormq.exceptions.InvalidFrameError() if "Connection.OpenOk" in text:
+            return (
+                f"RabbitMQ at {shown} does not open that virtual host to this user: create it and "
+                "grant it, or correct CHOREO_AMQP_URL"
+            )
+        case aiormq.exceptions.ChannelPreconditionFailed():
+            return (
+                f"RabbitMQ at {shown}: {text}; it is there in another form: delete it (what is in "
+                "it is lost), or use another virtual host"
             )
         case TimeoutError():
             return f"RabbitMQ at {shown} does not answer within {CONNECT_TIMEOUT_S} s"
