@@ -143,11 +143,13 @@ def explain(error: ValidationError) -> str:
     """One line that names each bad field and what is wrong with it."""
     found = error.errors(include_url=False, include_context=False)
     places = [one["loc"] for one in found]
+
+    def is_echo(place: tuple[int | str, ...]) -> bool:
+        """A bad item makes its whole tuple look too short: that is no error of its own."""
+        return any(other != place and other[: len(place)] == place for other in places)
+
     return "; ".join(
         f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"]
         for one in found
-        # A bad item makes its whole tuple look too short: that is no error of its own.
-        if not any(
-            place != one["loc"] and place[: len(one["loc"])] == one["loc"] for place in places
-        )
+        if not is_echo(one["loc"])
     )

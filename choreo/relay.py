@@ -101,6 +101,7 @@ class Relay:
             "not published, trying again",
             count=len(failed),
             type=first.type,
+            handler=first.source.rpartition("/")[2],
             flow=first.flow,
             message_id=first.id,
             error=reasons[first.id],

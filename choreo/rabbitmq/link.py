@@ -135,7 +135,7 @@ class Link:
 
 
 def explain(error: BaseException, url: str) -> str:
-    """A failed connection in one line, with what to do."""
+    """What RabbitMQ, or the way to it, says, in one line with what to do."""
     try:
         parsed = URL(url)
         shown = str(parsed.with_password(None) if parsed.password else parsed)
@@ -147,24 +147,21 @@ def explain(error: BaseException, url: str) -> str:
             aiormq.exceptions.AuthenticationError()
             | aiormq.exceptions.ProbableAuthenticationError()
         ):
-            return (
-                f"RabbitMQ at {shown} refuses the login: check user and password in CHOREO_AMQP_URL"
-            )
+            text = "refuses the login: check user and password in CHOREO_AMQP_URL"
         case aiormq.exceptions.InvalidFrameError() if "Connection.OpenOk" in text:
-            return (
-                f"RabbitMQ at {shown} does not open that virtual host to this user: create it and "
-                "grant it, or correct CHOREO_AMQP_URL"
+            text = (
+                "does not open that virtual host to this user: create it and grant it, or "
+                "correct CHOREO_AMQP_URL"
             )
         case aiormq.exceptions.ChannelPreconditionFailed():
-            return (
-                f"RabbitMQ at {shown}: {text}; it is there in another form: delete it (what is in "
-                "it is lost), or use another virtual host"
+            text += (
+                "; it is there in another form: delete it (what is in it is lost), or use "
+                "another virtual host"
             )
         case TimeoutError():
-            return f"RabbitMQ at {shown} does not answer within {CONNECT_TIMEOUT_S} s"
+            text = f"does not answer within {CONNECT_TIMEOUT_S} s"
         case OSError() | aiormq.AMQPConnectionError():
             return f"no RabbitMQ at {shown} ({text}): start it, or correct CHOREO_AMQP_URL"
         case ValueError() | KeyError():
             return f"CHOREO_AMQP_URL {shown!r} is no AMQP URL (amqp://user:password@host:5672/)"
-        case _:
-            return f"RabbitMQ at {shown}: {text}"
+    return f"RabbitMQ at {shown} {text}"
