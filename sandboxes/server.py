@@ -85,11 +85,16 @@ def application(ledger: Ledger, routes: Iterable[web.AbstractRouteDef]) -> web.A
 async def _middleware(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer refusals, and write one line for each request that is answered or lost."""
+    """Answer refusals, and write one line for each request that is answered or lost.
+
+    Except for /health, which a watchdog asks for every few seconds.
+    """
     try:
         response = await handler(request)
     except RefusedError as error:
         response = respond(error.answer)
+    if request.path == "/health":
+        return response
     lost = request.transport is None or request.transport.is_closing()
     outcome = "answer lost" if lost else response.status
     key = request.headers.get("Idempotency-Key", "")

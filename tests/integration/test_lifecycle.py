@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -452,7 +453,7 @@ async def test_an_undo_that_fails_for_good_stays_owed_and_can_be_sent_back(
         owed = {(row["handler"], row["at"]) for row in running.rows("due") if row["kind"] == "undo"}
         assert owed == {("free", None), ("refund", None)}
         for letter in running.rows("dead"):
-            running.execute(lambda db, letter=letter: send_back(db, letter, 0.0))
+            running.execute(partial(send_back, letter=letter, now=0.0))
         await until(lambda: running.events(Freed) and running.events(Refunded), "undone after all")
         await running.settled()
         assert running.rows("due") == running.rows("dead") == []
@@ -518,7 +519,7 @@ async def test_a_deadline_survives_a_restart(stage: StageMaker, theatre: Theatre
         assert whats(running, theatre) == [("a", "late")]
 
 
-BAD = {
+BAD: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "no JSON": (b"{", {}, "Invalid JSON"),
     "a field is missing": (b'{"trip": "t"}', {}, "seat: Field required"),
     "another type": (b'{"trip": "t", "seat": 5}', {}, "seat: Input should be a valid string"),
@@ -527,7 +528,11 @@ BAD = {
     "a newer version": (b"{}", {"type": "stage.booked.v2"}, "in version 1, not 2"),
     "no id": (b"{}", {"message_id": None}, "no message id"),
     "no type": (b"{}", {"type": None}, "no type"),
-    "an id too long": (b"{}", {"headers": {"cloudEvents:causationid": "x" * 300}}, "at most 255 bytes"),
+    "an id too long": (
+        b"{}",
+        {"headers": {"cloudEvents:causationid": "x" * 300}},
+        "at most 255 bytes",
+    ),
     "a cause and no flow": (b"{}", {"headers": {"cloudEvents:causationid": "x"}}, "no flow"),
     "a time that is none": (b"{}", {"headers": {"cloudEvents:time": "soon"}}, "RFC 3339"),
     "headers of any kind": (b"{}", {"headers": {"cloudEvents:source": [1, {"a": True}]}}, "text"),

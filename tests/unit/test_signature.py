@@ -181,7 +181,7 @@ def test_names_and_adapters_are_checked() -> None:
     with pytest.raises(DefinitionError, match=r"checked\.call is already at"):
 
         @service.on
-        def call(asked: Cancelled) -> Yes:  # type: ignore[no-redef]
+        def call(asked: Cancelled) -> Yes:
             return Yes()
 
     with pytest.raises(DefinitionError, match="adapters need 'async def'"):
