@@ -76,6 +76,7 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
         clock=clock,
     )
     if (ready_file := settings.ready_file) is not None:
+        _show_ready(ready_file, ready=False)  # one may be left from a process that was killed
         broker.on_consuming(partial(_show_ready, ready_file))
     tools = Tools(plan.make(service), settings, Ids(clock, world.random), world.random, owner)
     calls, relay = Calls(service, settings), Relay(broker, log)
