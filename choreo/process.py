@@ -10,6 +10,7 @@ import sys
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import uvloop
@@ -18,12 +19,14 @@ from structlog.typing import FilteringBoundLogger
 from choreo import log as logs
 from choreo import node, plan
 from choreo.calls import Calls
+from choreo.commit import Committer
 from choreo.deliver import Lifecycle
 from choreo.errors import CannotRunError, DefinitionError
 from choreo.identity import Ids
+from choreo.intake import Intake
 from choreo.rabbitmq import RabbitMQ
 from choreo.relay import Relay
-from choreo.seams import SystemClock, World
+from choreo.seams import SystemClock
 from choreo.service import Service
 from choreo.settings import Settings, load
 from choreo.store.database import OutageError, ServiceDatabase
@@ -67,20 +70,18 @@ async def _run_until_signalled(service: Service, settings: Settings) -> None:
 
 async def run(service: Service, settings: Settings, told: asyncio.Event) -> None:
     """Run the service until it is told to stop: stop consuming, finish, publish, close."""
-    log = logs.logger(service.name)
-    clock = SystemClock()
+    log, clock, random = logs.logger(service.name), SystemClock(), Random()  # noqa: S311 - no secret
+    broker = RabbitMQ(amqp_url(settings), settings, service.name, log)
+    database = ServiceDatabase(service, settings, clock)
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
-    world = World(
-        broker=(broker := RabbitMQ(amqp_url(settings), settings, service.name, log)),
-        database=(database := ServiceDatabase(service, settings, clock)),
-        clock=clock,
-    )
+    tools = Tools(plan.make(service), settings, Ids(clock, random), random, owner)
+    calls, relay = Calls(service, settings), Relay(broker, log)
+    intake = Intake(tools.plan, settings, calls, relay, clock)
+    committer = Committer(tools, database, calls, relay, log)
+    lifecycle = Lifecycle(tools, broker, intake, committer, relay)
     if (ready_file := settings.ready_file) is not None:
         _show_ready(ready_file, ready=False)  # one may be left from a process that was killed
         broker.on_consuming(partial(_show_ready, ready_file))
-    tools = Tools(plan.make(service), settings, Ids(clock, world.random), world.random, owner)
-    calls, relay = Calls(service, settings), Relay(broker, log)
-    lifecycle = Lifecycle(tools, world, calls, relay, log)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         await database.open()
@@ -90,6 +91,8 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
         await calls.open()
         await broker.open()
         stack.push_async_callback(relay.close)
+        await lifecycle.start()
+        log.info("consuming", queue=service.name)
         await _until_told(lifecycle, relay, settings, told, log)
 
 

@@ -6,7 +6,6 @@ plugs in simulated ones. Nothing else in choreo knows which.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,13 +114,3 @@ class SystemClock:
     def now(self) -> float:
         """Seconds since 1970, UTC."""
         return time.time()
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """The seams of one running service, together."""
-
-    broker: Broker
-    database: Database
-    clock: Clock = field(default_factory=SystemClock)
-    random: random.Random = field(default_factory=random.Random)

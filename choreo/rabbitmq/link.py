@@ -80,9 +80,12 @@ class Link:
     async def _open(self) -> None:
         self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            url = URL(self._url)
+            if url.scheme not in ("amqp", "amqps"):
+                raise ValueError(f"a URL of {url.scheme!r}")  # the client takes any
             # Not `aio_pika.connect`: a connection that comes to nothing must be closed, too.
             self._connection = aio_pika.Connection(
-                URL(self._url).update_query(heartbeat=self._settings.heartbeat_s),
+                url.update_query(heartbeat=self._settings.heartbeat_s),
                 client_properties={"connection_name": self._name},
             )
             await self._connection.connect()

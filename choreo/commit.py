@@ -1,0 +1,151 @@
+"""Commits batches to the service's database, patiently, and lets out what they leave to be done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from structlog.typing import FilteringBoundLogger
+
+from choreo import failure
+from choreo.calls import Calls
+from choreo.intake import Batch
+from choreo.relay import Relay
+from choreo.seams import Database, Outgoing
+from choreo.store.database import OutageError
+from choreo.store.memory import Memory, Row
+from choreo.transaction import Tools, Transaction
+from choreo.work import Effects, Item, ItemFailedError, Unit, revive
+
+T = TypeVar("T")
+
+AGAIN_FIRST_S, AGAIN_LONGEST_S = 0.05, 5.0
+
+
+class Committer:
+    """The database side of the lifecycle: one transaction after the other."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        database: Database,
+        calls: Calls,
+        relay: Relay,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._tools = tools
+        self._settings = tools.settings
+        self._database = database
+        self._calls = calls
+        self._relay = relay
+        self._log = log
+        #: When something is due next, and when to sweep, in the loop's time.
+        self.due_at = 0.0
+        self.sweep_at = 0.0
+
+    async def commit(self, batch: Batch) -> None:
+        """Commit a batch; one by one if one of it fails, or may kill the process."""
+        forget = self._relay.take_confirmed()
+        failed: ItemFailedError | None = None
+        if not batch.suspect:
+            try:
+                await self._transact(batch.items, lambda tx: tx.run(batch.items, forget))
+            except ItemFailedError as error:
+                failed = error
+            else:
+                return
+        self._relay.put_back(forget)
+        for item in batch.items:
+            if failed is not None and item is failed.item:
+                await self._fail(item, failed)
+            elif not batch.suspect or await self._mark(item):
+                await self._commit_alone(item)
+
+    async def due(self) -> list[Item]:
+        """What is due now."""
+
+        def load(db: Connection, now: float) -> tuple[list[Row], float]:
+            return Memory(db).due(now, self._settings.batch), now
+
+        self.due_at = asyncio.get_running_loop().time() + self._settings.poll_s
+        rows, now = await self._patiently(load)
+        return revive(self._tools.plan, rows, now)
+
+    async def sweep(self) -> None:
+        """Take up what a dead process, or a commit whose answer was lost, left behind."""
+
+        def sweep(db: Connection, now: float) -> list[Outgoing]:
+            memory = Memory(db)
+            alone = not self._database.is_shared
+            memory.reclaim_calls(self._tools.owner, self._calls.keys, now, alone=alone)
+            lease_until = now + self._settings.lease_s
+            return memory.reclaim_outgoing(
+                self._tools.owner, self._relay.in_hand, now, lease_until, alone=alone
+            )
+
+        self.sweep_at = asyncio.get_running_loop().time() + self._settings.lease_s / 3
+        self.due_at = 0.0
+        self._relay.send(await self._patiently(sweep))
+
+    async def _commit_alone(self, item: Item) -> None:
+        try:
+            await self._transact((item,), lambda tx: tx.run((item,)))
+        except ItemFailedError as failed:
+            await self._fail(item, failed)
+
+    async def _fail(self, item: Item, failed: ItemFailedError) -> None:
+        """Record a failure; its transaction is rolled back, so that this one is of its own."""
+        cause = failed.__cause__
+        error = cause if isinstance(cause, Exception) else failed
+        await self._transact((item,), lambda tx: failure.record(tx, item, error))
+
+    async def _mark(self, item: Item) -> bool:
+        """Count that this process begins on it; False if it is parked instead."""
+        if not isinstance(item, Unit) or item.route.handler.is_async:
+            return True
+        unit, goes_on = item, True
+
+        def mark(tx: Transaction) -> Effects:
+            nonlocal goes_on
+            goes_on = failure.mark(tx, unit)
+            return tx.effects
+
+        await self._transact((), mark)
+        return goes_on
+
+    async def _transact(
+        self, items: Sequence[Item], work: Callable[[Transaction], Effects]
+    ) -> None:
+        """Run the work on the items in one transaction, then let out what it left to be done."""
+
+        def transact(db: Connection, now: float) -> Effects:
+            return work(Transaction(self._tools, db, now))
+
+        effects = await self._patiently(transact)
+        self._calls.settle(items)
+        self._relay.send(effects.outgoing)
+        self._calls.begin(effects.calls)
+        for level, event, facts in effects.notes:
+            getattr(self._log, level)(event, **facts)
+        if effects.next_due_s is not None:
+            loop_time = asyncio.get_running_loop().time()
+            self.due_at = min(self.due_at, loop_time + max(0.0, effects.next_due_s))
+
+    async def _patiently(self, work: Callable[[Connection, float], T]) -> T:
+        """Run the work, however long the database is away: nothing is acked or counted."""
+        wait_s = AGAIN_FIRST_S
+        while True:
+            try:
+                result = await self._database.run(work)
+            except OutageError as outage:
+                self._log.error("database away, trying again", error=str(outage), after_s=wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, AGAIN_LONGEST_S)
+                continue
+            if wait_s > AGAIN_FIRST_S:
+                self._log.info("database back")
+                # A commit may have happened and its answer been lost.
+                self.sweep_at = 0.0
+            return result

@@ -1,0 +1,96 @@
+"""What has arrived at a service and waits to be committed: deliveries and finished calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from choreo.calls import Calls
+from choreo.plan import Plan
+from choreo.relay import Relay
+from choreo.seams import Clock, Delivery
+from choreo.settings import Settings
+from choreo.work import Finished, Item, judge
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction takes."""
+
+    items: list[Item] = field(default_factory=list)
+    #: Settled at the broker once the items are committed.
+    deliveries: list[Delivery] = field(default_factory=list)
+    #: Whether it may have killed a process before, and so is taken alone.
+    suspect: bool = False
+
+
+class Intake:
+    """Collects what arrives, and hands it out in batches as far as the bounds allow."""
+
+    def __init__(
+        self, plan: Plan, settings: Settings, calls: Calls, relay: Relay, clock: Clock
+    ) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._calls = calls
+        self._relay = relay
+        self._clock = clock
+        self._arrived: deque[Delivery] = deque()
+        self._finished: deque[Finished] = deque()
+        self._wake = asyncio.Event()
+        calls.on_finished = self._call_finished
+        relay.on_confirmed = self._wake.set
+
+    def receive(self, delivery: Delivery) -> None:
+        """Take what the broker hands over."""
+        self._arrived.append(delivery)
+        self._wake.set()
+
+    def _call_finished(self, finished: Finished) -> None:
+        self._finished.append(finished)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """End a wait."""
+        self._wake.set()
+
+    async def wait(self, until: float) -> bool:
+        """Wait until something happens; True if by that time of the loop nothing did."""
+        loop = asyncio.get_running_loop()
+        timer = loop.call_at(until, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+        return loop.time() >= until
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits, and no call under way will come to wait."""
+        return not self._arrived and not self._calls.under_way
+
+    def gather(self) -> Batch:
+        """What has arrived, decoded, up to the size of a batch."""
+        self._wake.clear()
+        batch = Batch()
+        while self._finished:
+            batch.items.append(self._finished.popleft())
+        room = self._room()
+        now = self._clock.now()
+        while self._arrived and len(batch.deliveries) < room and not batch.suspect:
+            if self._arrived[0].redelivered:
+                if batch.items:
+                    break
+                batch.suspect = True
+            delivery = self._arrived.popleft()
+            batch.deliveries.append(delivery)
+            limit = self._settings.max_body_bytes
+            batch.items.extend(judge(self._plan, delivery, now, limit))
+        return batch
+
+    def _room(self) -> int:
+        """How many deliveries may be begun: at a bound none, so that nothing grows."""
+        if self._relay.backlog >= self._settings.backlog:
+            return 0
+        if not self._calls.handles_calls:
+            return self._settings.batch
+        return min(self._settings.batch, self._settings.calls - self._calls.under_way)
