@@ -83,7 +83,6 @@ def connect(url: str) -> Engine:
             Path(made.database).parent.mkdir(parents=True, exist_ok=True)
             engine = sa.create_engine(url, poolclass=sa.NullPool)
             sa.event.listen(engine, "connect", _prepare_sqlite)
-            sa.event.listen(engine, "begin", _begin_immediate)
             return engine
         if made.drivername in ("postgresql", "postgresql+psycopg"):
             options = (
@@ -108,11 +107,6 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA cache_size=-65536")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    # A deferred transaction that reads first cannot always become a writer.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class ServiceDatabase:
@@ -234,6 +228,8 @@ def _lock(db: Connection, service: str, clock: Clock) -> float:
     On SQLite a transaction has the whole database, and the clock is this machine's.
     """
     if db.dialect.name == "sqlite":
+        # A deferred transaction that reads first cannot always become a writer.
+        db.exec_driver_sql("BEGIN IMMEDIATE")
         return clock.now()
     key = int.from_bytes(service.encode()[:7].ljust(7, b"\0"), "big")
     return float(db.execute(_LOCK, {"key": key}).one()[1])

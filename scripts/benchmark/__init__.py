@@ -1,0 +1,1 @@
+"""What scripts/bench runs: one hop side by side with its neighbours, and a whole order flow."""

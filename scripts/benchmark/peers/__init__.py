@@ -1,0 +1,1 @@
+"""The neighbours, each at its best reasonable setting."""

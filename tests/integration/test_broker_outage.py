@@ -1,0 +1,31 @@
+"""A broker that goes away under load: the services wait for it, and lose and double nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from audit import audit
+from servers import Broker
+from system import SERVICES, System, mixed
+
+
+async def test_stopped_and_killed_under_load(
+    broker_control: Broker,
+    database_url: str,
+    create_databases: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    create_databases(*SERVICES)
+    async with System(broker_control.url, database_url, tmp_path) as running:
+        await running.start()
+        for name, end in (("stopped", broker_control.stop), ("killed", broker_control.kill)):
+            seen = len(running.logs)
+            await running.under_way(mixed(100, prefix=f"{name}-"))
+            await end()
+            await broker_control.start()
+            await running.ended()
+            for event in ("connection lost, opening it again", "connected again"):
+                assert {said.name for said in running.said(event, seen)} == set(SERVICES), event
+        audit(running)
+        assert not [said for said in running.logs if said.text.startswith(("ended", "was ended"))]
