@@ -16,6 +16,7 @@ from choreo.log import in_hand
 from choreo.service import Service
 from choreo.settings import Settings
 from choreo.signature import Context
+from choreo.store.memory import Row
 from choreo.work import Call, Finished, Item
 
 
@@ -29,19 +30,26 @@ class Calls:
     def __init__(self, service: Service, settings: Settings) -> None:
         self._service = service
         self._limit_s = settings.call_timeout_s
+        self._most = settings.calls
+        self._closing = False
         self._adapters: dict[type, Any] = {}
         self._stack = AsyncExitStack()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Kind, handler and message id of every call whose result is not committed.
-        self.keys: set[tuple[str, str, str]] = set()
-        #: Whether the service makes any.
-        self.handles_calls = any(one.is_async for one in service.handlers.values())
+        #: Every call whose result is not committed, by kind, handler and message id.
+        self.under_way: dict[tuple[str, str, str], Call] = {}
+        #: The handlers that make them.
+        self.handlers = tuple(one.name for one in service.handlers.values() if one.is_async)
         self.on_finished: Callable[[Finished], None] = lambda _: None
 
     @property
-    def under_way(self) -> int:
-        """How many are not committed to an end."""
-        return len(self.keys)
+    def room(self) -> int:
+        """How many more may begin."""
+        return self._most - len(self.under_way)
+
+    @property
+    def may_kill(self) -> bool:
+        """Whether one is under way that was lost with its process before."""
+        return any(call.row["crashes"] for call in self.under_way.values())
 
     async def open(self) -> None:
         """Open the service's adapters; raises CannotRunError if one cannot be."""
@@ -56,6 +64,7 @@ class Calls:
 
     async def close(self) -> None:
         """Cancel what is still under way and close the adapters."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -64,7 +73,7 @@ class Calls:
     def begin(self, calls: Sequence[Call]) -> None:
         """Make calls; those of one message and handler one after the other, as given."""
         for call in calls:
-            self.keys.add(_key(call))
+            self.under_way[key_of(call.row)] = call
         for _, group in itertools.groupby(calls, lambda one: (one.envelope.id, one.handler.name)):
             task = asyncio.create_task(self._make(list(group)))
             self._tasks.add(task)
@@ -72,7 +81,9 @@ class Calls:
 
     def settle(self, items: Sequence[Item]) -> None:
         """The results of these calls are committed."""
-        self.keys.difference_update(_key(item.call) for item in items if isinstance(item, Finished))
+        for item in items:
+            if isinstance(item, Finished):
+                self.under_way.pop(key_of(item.call.row), None)
 
     async def _make(self, calls: Sequence[Call]) -> None:
         for call in calls:
@@ -92,6 +103,10 @@ class Calls:
                     }
                     returned = await handler.fn(*messages, **wants)
                     finished.results += handler.signature.results(returned)
+        except asyncio.CancelledError:
+            if self._closing:
+                raise
+            finished.error = CallTimeoutError("it was cancelled from within")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is an attempt that failed
             finished.error = error
             if isinstance(error, TimeoutError) and limit.expired():
@@ -99,5 +114,6 @@ class Calls:
         return finished
 
 
-def _key(call: Call) -> tuple[str, str, str]:
-    return call.row["kind"], call.row["handler"], call.row["message_id"]
+def key_of(row: Row) -> tuple[str, str, str]:
+    """What tells two calls apart."""
+    return row["kind"], row["handler"], row["message_id"]

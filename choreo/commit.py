@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from structlog.typing import FilteringBoundLogger
 
 from choreo import failure
-from choreo.calls import Calls
+from choreo.calls import Calls, key_of
+from choreo.errors import Reject, describe
 from choreo.intake import Batch
 from choreo.relay import Relay
 from choreo.seams import Database, Outgoing
@@ -64,14 +65,35 @@ class Committer:
                 await self._commit_alone(item)
 
     async def due(self) -> list[Item]:
-        """What is due now."""
+        """What is due now, handed out to this instance.
 
-        def load(db: Connection, now: float) -> tuple[list[Row], float]:
-            return Memory(db).due(now, self._settings.batch), now
+        What was lost with its process comes alone, one at a time: it may be the cause.
+        """
+
+        def hand_out(db: Connection, now: float) -> tuple[list[Row], float]:
+            memory = Memory(db)
+            calls = self._calls
+            rows = memory.due(now, self._settings.batch, calls.handlers, calls.room)
+            rows = self._choose([row for row in rows if key_of(row) not in calls.under_way])
+            for row in rows:
+                row.update(owner=self._tools.owner, at=now + self._settings.lease_s)
+            memory.hand_out(rows)
+            return rows, now
 
         self.due_at = asyncio.get_running_loop().time() + self._settings.poll_s
-        rows, now = await self._patiently(load)
+        rows, now = await self._patiently(hand_out)
         return revive(self._tools.plan, rows, now)
+
+    def _choose(self, rows: list[Row]) -> list[Row]:
+        lost = [row for row in rows if row["crashes"] or row["owner"] is not None]
+        if not lost:
+            return rows
+        if self._calls.may_kill:
+            return [row for row in rows if row not in lost]
+        row = lost[0]
+        if row["owner"] is not None:
+            row["crashes"] += 1
+        return [row]
 
     async def sweep(self) -> None:
         """Take up what a dead process, or a commit whose answer was lost, left behind."""
@@ -79,8 +101,10 @@ class Committer:
         def sweep(db: Connection, now: float) -> list[Outgoing]:
             memory = Memory(db)
             alone = not self._database.is_shared
-            memory.reclaim_calls(self._tools.owner, self._calls.keys, now, alone=alone)
             lease_until = now + self._settings.lease_s
+            memory.reclaim_due(
+                self._tools.owner, self._calls.under_way, now, lease_until, alone=alone
+            )
             return memory.reclaim_outgoing(
                 self._tools.owner, self._relay.in_hand, now, lease_until, alone=alone
             )
@@ -99,7 +123,12 @@ class Committer:
         """Record a failure; its transaction is rolled back, so that this one is of its own."""
         cause = failed.__cause__
         error = cause if isinstance(cause, Exception) else failed
-        await self._transact((item,), lambda tx: failure.record(tx, item, error))
+        try:
+            await self._transact((item,), lambda tx: failure.record(tx, item, error))
+        except Exception as worse:  # noqa: BLE001 - no failure of a message may end the service
+            self._log.exception("a failure could not be recorded as it was")
+            reason = Reject(f"{describe(error)}, and recording that failed: {describe(worse)}")
+            await self._transact((item,), lambda tx: failure.record(tx, item, reason))
 
     async def _mark(self, item: Item) -> bool:
         """Count that this process begins on it; False if it is parked instead."""

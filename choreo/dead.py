@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -10,6 +9,7 @@ from sqlalchemy import Connection
 
 from choreo.contract import Event, encode
 from choreo.envelope import Envelope
+from choreo.errors import trace
 from choreo.record import properties_of
 from choreo.seams import Delivery
 from choreo.store.memory import Kind, Memory, Row, Status
@@ -18,6 +18,10 @@ from choreo.work import Unit, digest_of
 
 if TYPE_CHECKING:
     from choreo.transaction import Transaction
+
+
+#: A reason is for a person: whoever wants all of it has the body.
+LONGEST_REASON = 2000
 
 
 class DeadLettered(Event, topic="choreo.dead_lettered"):
@@ -38,8 +42,8 @@ def refuse(tx: Transaction, delivery: Delivery, reason: str, envelope: Envelope 
 
     One that the broker hands over again, as its ack was lost, makes no second letter.
     """
-    digest = digest_of(delivery.body)
-    if delivery.redelivered and tx.memory.has_letter(digest):
+    known = None if envelope is None else envelope.id
+    if delivery.redelivered and known and tx.memory.has_letter(known, digest_of(delivery.body)):
         return
     _park(tx, delivery, envelope, handler="", kind="", reason=reason)
 
@@ -89,6 +93,7 @@ def send_back(db: Connection, letter: Row, now: float) -> None:
         at=now,
         owner=None,
         attempts=0,
+        crashes=0,
         first_failed=letter["first_failed"],
         last_failed=letter["last_failed"],
         error=letter["reason"],
@@ -119,7 +124,7 @@ def _park(
     message_id: str | None = None,
 ) -> None:
     letter_id = tx.tools.ids.next()
-    reason = reason.replace("\x00", "\\0")
+    reason = reason.replace("\x00", "\\0")[:LONGEST_REASON]
     known = None if envelope is None else envelope.id
     tx.memory.park(
         {
@@ -130,7 +135,7 @@ def _park(
             "flow": None if envelope is None else envelope.flow,
             "subject": None if envelope is None else envelope.subject,
             "reason": reason,
-            "error": None if error is None else _trace(error),
+            "error": None if error is None else trace(error),
             "attempts": attempts,
             "first_failed": first_failed or tx.now,
             "last_failed": tx.now,
@@ -139,6 +144,13 @@ def _park(
             "body": delivery.body,
         }
     )
+    facts = {
+        "letter": letter_id, "handler": handler or None, "reason": reason,
+        "message_id": message_id or known, "flow": None if envelope is None else envelope.flow,
+    }  # fmt: skip
+    tx.effects.notes.append(("error", "dead letter", facts))
+    if envelope is not None and envelope.type == DeadLettered.__address__.wire_type:
+        return  # nobody is told of it again, and again
     service = tx.plan.service.name
     announced = DeadLettered(
         letter_id=letter_id,
@@ -150,13 +162,3 @@ def _park(
         attempts=attempts,
     )
     tx.publish(announced, encode(announced), f"/{service}/dead", envelope)
-    facts = {
-        "letter": letter_id, "handler": handler or None, "reason": reason,
-        "message_id": message_id or known, "flow": None if envelope is None else envelope.flow,
-    }  # fmt: skip
-    tx.effects.notes.append(("error", "dead letter", facts))
-
-
-def _trace(error: BaseException) -> str:
-    """The end of a traceback."""
-    return "".join(traceback.format_exception(error))[-8000:].replace("\x00", "\\0")

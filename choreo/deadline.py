@@ -33,6 +33,7 @@ def arm(
         at=tx.now + handler.within.total_seconds(),
         owner=None,
         attempts=0,
+        crashes=0,
         first_failed=None,
         last_failed=None,
         error=None,
@@ -59,7 +60,8 @@ def seen_own(tx: Transaction, outgoing: Outgoing, message: Message) -> None:
 
 def run(tx: Transaction, handler: Handler[..., Any], row: Row) -> None:
     """Time is up."""
-    if tx.memory.claim(row):
+    tx.load_flow(row["flow"])
+    if tx.memory.claim(row) and not tx.is_buried(row["flow"], handler.name, row["subject"]):
         envelope, message = tx.revive(row)
         key = f"{envelope.id}.{handler.name}"
         tx.announce(handler, envelope, tx.invoke(handler, (message,), envelope, key))

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 
+from structlog.typing import FilteringBoundLogger
+
 from choreo import topology
 from choreo.commit import Committer
 from choreo.intake import Batch, Intake
 from choreo.relay import Relay
 from choreo.seams import Broker
 from choreo.transaction import Tools
+from choreo.work import is_suspect
 
 #: Confirmed messages of an idle service leave the outbox after so many seconds.
 FORGET_IDLE_S = 0.2
@@ -31,6 +34,8 @@ class Lifecycle:
         intake: Intake,
         committer: Committer,
         relay: Relay,
+        *,
+        log: FilteringBoundLogger,
     ) -> None:
         self._service = tools.plan.service
         self._settings = tools.settings
@@ -38,10 +43,14 @@ class Lifecycle:
         self._intake = intake
         self._committer = committer
         self._relay = relay
+        self._log = log
         self._stopping = False
 
-    async def start(self) -> None:
-        """Take up what was left behind, then consume."""
+    async def run(self) -> None:
+        """Take up what was left behind, then handle what arrives.
+
+        Returns when told to stop, and nothing is in hand any more.
+        """
         await self._committer.sweep()
         await self._broker.consume(
             topology.of([self._service]),
@@ -49,9 +58,7 @@ class Lifecycle:
             self._settings.prefetch,
             self._intake.receive,
         )
-
-    async def run(self) -> None:
-        """Handle what arrives; returns when told to stop, and nothing is in hand any more."""
+        self._log.info("consuming", queue=self._service.name)
         while (batch := await self._next_batch()) is not None:
             await self._committer.commit(batch)
             self._broker.settle(batch.deliveries)
@@ -64,17 +71,19 @@ class Lifecycle:
 
     async def _next_batch(self) -> Batch | None:
         loop = asyncio.get_running_loop()
-        committer, relay = self._committer, self._relay
+        committer, relay, intake = self._committer, self._relay, self._intake
         while True:
-            batch = self._intake.gather()
+            intake.rest()
             if loop.time() >= committer.sweep_at:
                 await committer.sweep()
-            if loop.time() >= committer.due_at:
-                batch.items.extend(await committer.due())
+            due = await committer.due() if loop.time() >= committer.due_at else []
+            if any(is_suspect(item) for item in due):
+                return Batch(due)
+            batch = intake.gather(due)
             if batch.items or len(relay.confirmed) >= self._settings.batch:
                 return batch
-            if self._stopping and self._intake.is_empty:
+            if self._stopping and intake.is_empty:
                 return None
             until = loop.time() + FORGET_IDLE_S if relay.confirmed else committer.due_at
-            if await self._intake.wait(min(until, committer.due_at)) and relay.confirmed:
+            if await intake.wait(min(until, committer.due_at)) and relay.confirmed:
                 return batch

@@ -111,18 +111,18 @@ def read(stamped: Stamped, now: float) -> Envelope:
         value = headers.get(PREFIX + name)
         if value is None:
             value = headers.get("cloudEvents_" + name)
-        return None if value is None else _text(name, value)
+        return None if value is None else text(name, value)
 
-    identifier = _text("message_id", stamped.message_id) if stamped.message_id else attribute("id")
+    identifier = text("message_id", stamped.message_id) if stamped.message_id else attribute("id")
     if not identifier:
         raise UndecodableError("no message id (property message_id)")
-    kind = _text("type", stamped.wire_type) if stamped.wire_type else attribute("type")
+    kind = text("type", stamped.wire_type) if stamped.wire_type else attribute("type")
     if not kind:
         raise UndecodableError("no type (property type)")
     causation = attribute("causationid")
     correlation = stamped.correlation_id or attribute("correlationid")
     if correlation:
-        _text("correlation_id", correlation)
+        text("correlation_id", correlation)
     if causation is not None and not correlation:
         raise UndecodableError("it names its cause (causationid) but no flow (correlation_id)")
     starts = causation is None
@@ -145,7 +145,8 @@ def read(stamped: Stamped, now: float) -> Envelope:
     )
 
 
-def _text(name: str, value: object) -> str:
+def text(name: str, value: object) -> str:
+    """A name or id that fits the wire and every database; raises UndecodableError if it does not."""
     if not isinstance(value, str) or len(value.encode()) > LONGEST or "\x00" in value:
         raise UndecodableError(f"{name} is no text of at most {LONGEST} bytes")
     return value

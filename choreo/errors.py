@@ -1,6 +1,15 @@
 """What can go wrong, in words for the person who reads it."""
 
+from __future__ import annotations
+
+import math
+import re
+import traceback
 from datetime import timedelta
+
+#: What a terminal, a database or UTF-8 does not take: control characters and lone surrogates.
+_UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_LONGEST_LINE, _LONGEST_TRACE = 500, 8000
 
 
 class ChoreoError(Exception):
@@ -20,17 +29,59 @@ class UndecodableError(ChoreoError):
 
 
 class UndeclaredResultError(ChoreoError, TypeError):
-    """A handler returned something that its annotation does not announce."""
+    """A handler returned something that its annotation does not announce, or that cannot travel."""
 
 
 class Retry(ChoreoError):  # noqa: N818 - raised as an instruction, not reported as an error
     """Raised by a handler: not now, run me again later. Counts as an attempt."""
 
     def __init__(self, why: str = "", *, after: timedelta | float | None = None) -> None:
-        """`after`: a timedelta or seconds; None takes the usual backoff."""
+        """`after`: a timedelta or seconds, finite and not negative; None takes the usual backoff.
+
+        Raises TypeError or ValueError if it is anything else.
+        """
         super().__init__(why or "the handler asked to be run again")
-        self.after_s = after.total_seconds() if isinstance(after, timedelta) else after
+        self.after_s = None if after is None else _seconds(after)
 
 
 class Reject(ChoreoError):  # noqa: N818 - raised as an instruction, not reported as an error
     """Raised by a handler: no retry can help; straight to the dead letters."""
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line, whatever the error: its type and the first line of its text."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as other:  # noqa: BLE001 - somebody else's __str__ may do anything
+        text = f"(its text cannot be read: {type(other).__name__})"
+    first_line = next(iter(text.strip().splitlines()), "")
+    line = _clean(f"{name}: {first_line[:_LONGEST_LINE]}" if first_line else name)
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
+
+
+def trace(error: BaseException) -> str:
+    """The end of an error's traceback, whatever the error."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as other:  # noqa: BLE001 - it reads attributes that may be anything
+        text = f"{describe(error)}\n(its traceback cannot be written: {describe(other)})\n"
+    return _clean(text[-_LONGEST_TRACE:])[-_LONGEST_TRACE:]
+
+
+def _clean(text: str) -> str:
+    return _UNFIT.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def _seconds(after: timedelta | float) -> float:
+    if isinstance(after, timedelta):
+        after = after.total_seconds()
+    elif not isinstance(after, int | float):
+        raise TypeError(f"Retry(after={after!r}): give a timedelta or a number of seconds")
+    try:
+        seconds = float(after)
+    except OverflowError:
+        seconds = math.inf
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"Retry(after={after!r}): give a finite time that is not negative")
+    return seconds

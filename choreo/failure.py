@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from choreo import dead, undo
-from choreo.errors import Reject, Retry
-from choreo.store.database import is_outage
+from choreo.errors import Reject, Retry, describe
+from choreo.store.database import OutageError, is_outage
 from choreo.store.memory import Kind, Row, Status
-from choreo.work import Call, Due, Effects, Finished, Item, Unit
+from choreo.work import Due, Effects, Finished, Item, Unit
 
 if TYPE_CHECKING:
     from choreo.transaction import Transaction
@@ -23,17 +21,12 @@ def record(tx: Transaction, item: Item, error: Exception) -> Effects:
         case Unit():
             _of_unit(tx, item, error)
         case Due(row):
-            _of_due(tx, row, error, row["attempts"] + 1)
+            of_due(tx, row, error)
         case Finished(call):
-            of_call(tx, call, error)
+            of_due(tx, call.row, error)
         case _:
             raise error
     return tx.finish()
-
-
-def of_call(tx: Transaction, call: Call, error: Exception) -> None:
-    """An outside call failed; its attempt was counted when it began."""
-    _of_due(tx, call.row, error, call.row["attempts"])
 
 
 def mark(tx: Transaction, unit: Unit) -> bool:
@@ -48,7 +41,7 @@ def mark(tx: Transaction, unit: Unit) -> bool:
         return True  # a duplicate, which the inbox recognises
     crashes = 0 if known is None else known.crashes
     if crashes >= tx.tools.settings.crashes:
-        _park_unit(tx, unit, f"its process died {crashes} times while handling it", None)
+        _park_unit(tx, unit, died(crashes), None)
         tx.finish()
         return False
     tx.remember(unit, Status.BEGUN, crashes=crashes + 1)
@@ -56,8 +49,22 @@ def mark(tx: Transaction, unit: Unit) -> bool:
     return True
 
 
+def park_deadly(tx: Transaction, unit: Unit, row: Row) -> None:
+    """A message killed its process again and again when it was tried again."""
+    if tx.memory.claim(row):
+        _park_unit(tx, unit, died(row["crashes"]), None)
+
+
+def died(times: int) -> str:
+    """Why a message is parked that no process survives."""
+    return f"its process died {times} times while handling it"
+
+
 def _of_unit(tx: Transaction, unit: Unit, error: Exception) -> None:
     attempts = 1 + (unit.due["attempts"] if unit.due else 0)
+    known = tx.known.get((unit.envelope.id, unit.route.key))
+    if unit.due is None and known is not None and known.status != Status.BEGUN:
+        return  # another instance handled it, or this failure is recorded already
     if unit.due is not None and not tx.memory.claim(unit.due):
         return
     if _is_hopeless(tx, error, attempts):
@@ -82,14 +89,16 @@ def _of_unit(tx: Transaction, unit: Unit, error: Exception) -> None:
 
 def _park_unit(tx: Transaction, unit: Unit, reason: str, error: Exception | None) -> None:
     if unit.route.role == "undo":
-        undo.given_up(tx, unit)
+        undo.for_cause(tx, unit, give_up=True)
     dead.park_unit(tx, unit, reason, error)
     tx.remember(unit, Status.PARKED)
 
 
-def _of_due(tx: Transaction, row: Row, error: Exception, attempts: int) -> None:
+def of_due(tx: Transaction, row: Row, error: Exception) -> None:
+    """A deadline, an undo or an outside call failed."""
+    attempts = row["attempts"] + 1
     if _is_hopeless(tx, error, attempts):
-        dead.park_due(tx, row, _reason(error, attempts), error)
+        dead.park_due(tx, {**row, "attempts": attempts}, _reason(error, attempts), error)
         return
     delay = _backoff(tx, error, attempts)
     moved = {
@@ -133,16 +142,10 @@ def _note_retry(tx: Transaction, row: Row, delay_s: float) -> None:
 def concerns_database(error: BaseException | None) -> bool:
     """Whether the database failed, also where a handler wrapped its error."""
     while error is not None:
-        if isinstance(error, SQLAlchemyError) and is_outage(error):
+        if isinstance(error, OutageError) or is_outage(error):
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def describe(error: BaseException) -> str:
-    """An error in one line."""
-    first_line = str(error).strip().replace("\x00", "\\0").partition("\n")[0]
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
 
 def _reason(error: Exception, attempts: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from choreo.calls import Calls
@@ -68,13 +69,16 @@ class Intake:
         """Whether nothing waits, and no call under way will come to wait."""
         return not self._arrived and not self._calls.under_way
 
-    def gather(self) -> Batch:
-        """What has arrived, decoded, up to the size of a batch."""
+    def rest(self) -> None:
+        """From now on, a wait waits for what happens after this."""
         self._wake.clear()
-        batch = Batch()
+
+    def gather(self, due: Sequence[Item]) -> Batch:
+        """What is due and what has arrived, decoded, up to the size of a batch."""
+        batch = Batch(list(due))
         while self._finished:
             batch.items.append(self._finished.popleft())
-        room = self._room()
+        room = self._room(len(due))
         now = self._clock.now()
         while self._arrived and len(batch.deliveries) < room and not batch.suspect:
             if self._arrived[0].redelivered:
@@ -87,10 +91,10 @@ class Intake:
             batch.items.extend(judge(self._plan, delivery, now, limit))
         return batch
 
-    def _room(self) -> int:
+    def _room(self, due: int) -> int:
         """How many deliveries may be begun: at a bound none, so that nothing grows."""
         if self._relay.backlog >= self._settings.backlog:
             return 0
-        if not self._calls.handles_calls:
+        if not self._calls.handlers:
             return self._settings.batch
-        return min(self._settings.batch, self._settings.calls - self._calls.under_way)
+        return min(self._settings.batch, self._calls.room - due)

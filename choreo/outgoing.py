@@ -17,17 +17,23 @@ def make(
     time: str,
     source: str,
     cause: Envelope | None = None,
+    max_body_bytes: int | None = None,
 ) -> Outgoing:
     """Address an encoded message; `source` is `/service/handler`.
 
-    Raises UndeclaredResultError if its subject is longer than a name may be on the wire.
+    Raises UndeclaredResultError if its body is longer than allowed, or its subject cannot be
+    a name on the wire.
     """
     address = message.__address__
-    subject = subject_of(message)
-    if subject is not None and len(subject.encode()) > LONGEST:
+    if max_body_bytes is not None and len(body) > max_body_bytes:
         raise UndeclaredResultError(
-            f"the subject of {type(message).__name__} ({address.subject}) is longer than "
-            f"{LONGEST} bytes"
+            f"{type(message).__name__} of {len(body)} bytes is longer than "
+            f"CHOREO_MAX_BODY_BYTES, {max_body_bytes}"
+        )
+    subject = subject_of(message)
+    if subject is not None and (why := _unfit(subject)):
+        raise UndeclaredResultError(
+            f"the subject of {type(message).__name__} ({address.subject}) {why}"
         )
     flow = identifier if cause is None else cause.flow
     envelope = Envelope(
@@ -49,3 +55,16 @@ def first(message: Message, ids: Ids, now: float, source: str) -> Outgoing:
     """Start a flow with a message; the flow is called by the message's id."""
     body = encode(message)
     return make(message, body, identifier=ids.next(), time=timestamp(now), source=source)
+
+
+def _unfit(subject: str) -> str | None:
+    """Why a subject cannot travel, if it cannot; an empty one would reach the whole flow."""
+    if not subject:
+        return "is empty"
+    if "\x00" in subject:
+        return "holds a NUL character"
+    try:
+        size = len(subject.encode())
+    except UnicodeEncodeError:
+        return "holds a lone surrogate, which is no character"
+    return f"is longer than {LONGEST} bytes" if size > LONGEST else None

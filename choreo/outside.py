@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from choreo import dead, failure, undo
+from choreo import failure, undo
 from choreo.service import Handler
 from choreo.store.memory import Kind, Row, Status
 from choreo.work import Call, Finished, Unit
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def begin(tx: Transaction, unit: Unit) -> None:
     """Write down that a call begins; it is made once that is committed."""
     step, envelope = unit.route.handler, unit.envelope
-    row = tx.due_row(
-        Kind.CALL, step.name, unit, at=lost_at(tx, step), owner=tx.tools.owner, attempts=1
-    )
+    row = tx.due_row(Kind.CALL, step.name, unit, at=tx.lost_at(), owner=tx.tools.owner)
     tx.memory.schedule(**row)
     tx.remember(unit, Status.STARTED)
     runs = [((unit.message,), tx.context(envelope, envelope.id))]
@@ -27,33 +25,16 @@ def begin(tx: Transaction, unit: Unit) -> None:
 
 def again(tx: Transaction, step: Handler[..., Any], row: Row) -> None:
     """A call failed before, or was lost with its process: make it again, under the same key."""
-    if begin_attempt(tx, step, row):
-        envelope, message = tx.revive(row)
-        runs = [((message,), tx.context(envelope, envelope.id))]
-        tx.effects.calls.append(Call(step, row, envelope, runs))
-
-
-def begin_attempt(tx: Transaction, handler: Handler[..., Any], row: Row) -> bool:
-    """Claim a call that is due; False if somebody else did, or if it was begun too often."""
-    if row["attempts"] >= tx.tools.settings.attempts:
-        dead.park_due(tx, row, "its outside call was begun and never came to an end", None)
-        return False
-    before = dict(row)
-    row.update(owner=tx.tools.owner, at=lost_at(tx, handler), attempts=row["attempts"] + 1)
-    return tx.memory.move(before, row)
-
-
-def lost_at(tx: Transaction, handler: Handler[..., Any]) -> float:
-    """When a call that begins now counts as lost with its process."""
-    limit = handler.timeout_s or tx.tools.settings.call_timeout_s
-    return tx.now + limit + tx.tools.settings.lease_s
+    envelope, message = tx.revive(row)
+    runs = [((message,), tx.context(envelope, envelope.id))]
+    tx.effects.calls.append(Call(step, row, envelope, runs))
 
 
 def finish(tx: Transaction, item: Finished) -> None:
     """Store and announce what a call came to."""
     call = item.call
     if item.error is not None:
-        failure.of_call(tx, call, item.error)
+        failure.of_due(tx, call.row, item.error)
     elif call.row["kind"] == Kind.UNDO:
         undo.finish_call(tx, call, item.results)
     else:
@@ -61,14 +42,12 @@ def finish(tx: Transaction, item: Finished) -> None:
 
 
 def _finish_step(tx: Transaction, item: Finished) -> None:
-    from choreo.transaction import outcome_json  # noqa: PLC0415 - the two know each other
-
     call = item.call
     known = tx.memory.step(call.row["message_id"], call.handler.name)
     if known is None or known["status"] != Status.STARTED:
         return  # another instance brought the same call to its end
     bodies = tx.announce(call.handler, call.envelope, item.results)
-    outcome = outcome_json(call.handler, item.results, bodies)
+    outcome = undo.outcome_json(call.handler, item.results, bodies)
     tx.memory.revise(
         known["message_id"],
         known["handler"],

@@ -34,6 +34,8 @@ from choreo.store.memory import Memory
 from choreo.transaction import Tools
 
 CANNOT_RUN = 2
+#: After the grace is over, so long may closing take.
+LAST_S = 5.0
 
 
 def main(service: Service) -> None:
@@ -62,10 +64,23 @@ def amqp_url(settings: Settings) -> str:
 
 
 async def _run_until_signalled(service: Service, settings: Settings) -> None:
-    told = asyncio.Event()
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def stop() -> None:
+        told.set()
+        # A handler that never returns holds the database's thread, and with it the process.
+        loop.call_later(settings.grace_s + LAST_S, _leave, service)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stop)
     await run(service, settings, told)
+
+
+def _leave(service: Service) -> None:
+    logs.logger(service.name).critical(
+        "a handler does not return: leaving without it; its message is handled at the next start"
+    )
+    os._exit(1)
 
 
 async def run(service: Service, settings: Settings, told: asyncio.Event) -> None:
@@ -78,7 +93,7 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
     calls, relay = Calls(service, settings), Relay(broker, log)
     intake = Intake(tools.plan, settings, calls, relay, clock)
     committer = Committer(tools, database, calls, relay, log)
-    lifecycle = Lifecycle(tools, broker, intake, committer, relay)
+    lifecycle = Lifecycle(tools, broker, intake, committer, relay, log=log)
     if (ready_file := settings.ready_file) is not None:
         _show_ready(ready_file, ready=False)  # one may be left from a process that was killed
         broker.on_consuming(partial(_show_ready, ready_file))
@@ -91,8 +106,6 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
         await calls.open()
         await broker.open()
         stack.push_async_callback(relay.close)
-        await lifecycle.start()
-        log.info("consuming", queue=service.name)
         await _until_told(lifecycle, relay, settings, told, log)
 
 

@@ -13,15 +13,17 @@ from choreo import contract, dead, deadline, failure, outside, undo
 from choreo.contract import Message, decode, encode
 from choreo.envelope import Envelope, moment, timestamp
 from choreo.envelope import read as read_envelope
+from choreo.errors import describe
 from choreo.identity import Ids
 from choreo.log import in_hand
 from choreo.outgoing import make
 from choreo.plan import Plan
 from choreo.record import delivery_from, properties_of
 from choreo.seams import Delivery, Outgoing
-from choreo.service import Handler, Step
+from choreo.service import Handler
 from choreo.settings import Settings
 from choreo.signature import Context
+from choreo.store.database import OutageError, require_usable
 from choreo.store.memory import Kind, Known, Memory, Row, Status, envelope_json
 from choreo.work import Due, Effects, Finished, Item, ItemFailedError, Letter, Unit, judge
 
@@ -73,7 +75,7 @@ class Transaction:
             return self.finish()
         except Exception as error:
             if failure.concerns_database(error):
-                raise
+                raise OutageError(describe(error)) from error
             raise ItemFailedError(item) from error
 
     def finish(self) -> Effects:
@@ -94,6 +96,8 @@ class Transaction:
 
     def _handle(self, item: Item) -> None:
         match item:
+            case Unit() if item.due is not None and self._is_deadly(item.due):
+                failure.park_deadly(self, item, item.due)
             case Unit():
                 if self._claim(item):
                     _ROLES[item.route.role](self, item)
@@ -103,6 +107,10 @@ class Transaction:
                 outside.finish(self, item)
             case Letter(delivery, reason, envelope):
                 dead.refuse(self, delivery, reason, envelope)
+
+    def _is_deadly(self, row: Row) -> bool:
+        crashes: int = row["crashes"]
+        return crashes >= self.tools.settings.crashes
 
     def _claim(self, unit: Unit) -> bool:
         """Whether this unit is to be handled now, and by us."""
@@ -120,7 +128,8 @@ class Transaction:
     def run_step(self, unit: Unit) -> None:
         """Handle a message, or begin the outside call that does."""
         step = unit.route.handler
-        if self.is_buried(unit.envelope.flow, step.name, unit.envelope.subject):
+        buried = self.is_buried(unit.envelope.flow, step.name, unit.envelope.subject)
+        if buried and not undo.may_have_acted(self, unit):
             undo.step_cancelled(self, unit)
             self.remember(unit, Status.CANCELLED)
             self.note("info", "cancelled before it began", unit)
@@ -129,7 +138,7 @@ class Transaction:
         else:
             results = self.invoke(step, (unit.message,), unit.envelope, unit.envelope.id)
             bodies = self.announce(step, unit.envelope, results)
-            self.remember(unit, Status.DONE, outcome=outcome_json(step, results, bodies))
+            self.remember(unit, Status.DONE, outcome=undo.outcome_json(step, results, bodies))
 
     def run_undo(self, unit: Unit) -> None:
         """Take back what the message undoes."""
@@ -153,7 +162,9 @@ class Transaction:
 
     def _handle_due(self, row: Row) -> None:
         handler = self.plan.service.handlers.get(row["handler"].partition(".")[0])
-        if row["kind"] == Kind.RETRY and not row["handler"]:
+        if self._is_deadly(row):
+            dead.park_due(self, row, failure.died(row["crashes"]), None)
+        elif row["kind"] == Kind.RETRY and not row["handler"]:
             self._deliver_again(row)
         elif handler is None:
             reason = f"{self.plan.service.name} has no handler {row['handler']!r} any more"
@@ -193,9 +204,11 @@ class Transaction:
         wants = {name: self.db if kind is Connection else context for name, kind in wanted.items()}
         in_hand.set((handler.name, cause))
         try:
-            return handler.signature.results(handler.fn(*messages, **wants))
+            returned = handler.fn(*messages, **wants)
         finally:
             in_hand.set(None)
+        require_usable(self.db)
+        return handler.signature.results(returned)
 
     def announce(
         self, handler: Handler[..., Any], cause: Envelope, results: Sequence[Message]
@@ -258,6 +271,7 @@ class Transaction:
             "at": None,
             "owner": None,
             "attempts": 0,
+            "crashes": 0,
             "first_failed": None,
             "last_failed": None,
             "error": None,
@@ -311,6 +325,10 @@ class Transaction:
             )
         self.known[(envelope.id, key)] = Known(unit.digest, status, crashes)
 
+    def lost_at(self) -> float:
+        """When what is begun now counts as lost with its process."""
+        return self.now + self.tools.settings.lease_s
+
     def tick(self) -> float:
         """A time for a row, later than every one before it in this transaction."""
         self._at += 1e-6
@@ -332,16 +350,3 @@ _ROLES: dict[str, Callable[[Transaction, Unit], None]] = {
     "arm": Transaction.run_arm,
     "until": Transaction.run_until,
 }
-
-
-def outcome_json(
-    step: Handler[..., Any], results: Sequence[Message], bodies: Sequence[bytes]
-) -> str | None:
-    """What a step announced, for its undo; None where nothing takes it back."""
-    if not isinstance(step, Step) or step.taken_back_by is None:
-        return None
-    parts = (
-        f'["{result.__address__.wire_type}",{body.decode()}]'
-        for result, body in zip(results, bodies, strict=True)
-    )
-    return f"[{','.join(parts)}]"

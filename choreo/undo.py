@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from choreo import outside
 from choreo.contract import Message
+from choreo.envelope import Envelope
 from choreo.errors import ChoreoError
 from choreo.service import Handler, Step
 from choreo.store.memory import Kind, Row, Status
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
 OWED, UNDONE = "owed", "done"
 
 
-def for_cause(tx: Transaction, unit: Unit) -> None:
-    """Take back every outcome of a step that the cause reaches, and keep it from running again."""
+def for_cause(tx: Transaction, unit: Unit, *, give_up: bool = False) -> None:
+    """Take back every outcome of a step that the cause reaches, and keep it from running again.
+
+    `give_up`: the undo failed for good; what it should have taken back stays owed.
+    """
     step, handler = _step_of(unit), unit.route.handler
-    flow, subject = unit.envelope.flow, unit.envelope.subject
-    tx.bury(flow, step.name, subject)
-    for row in tx.memory.steps(flow, step.name, subject):
+    for row in _stop(tx, unit, step):
         match row["status"]:
-            case Status.WAITING:
-                _cancel(tx, row)
             case Status.STARTED | Status.PARKED:
                 _owe(tx, row, unit)
-            case Status.DONE if row["undo"] != UNDONE and accepted(tx, handler, row["outcome"]):
-                _take_back(tx, row, unit)
-
-
-def given_up(tx: Transaction, unit: Unit) -> None:
-    """An undo failed for good before it was begun: it stays owed, and its step stays stopped."""
-    step, flow, subject = _step_of(unit), unit.envelope.flow, unit.envelope.subject
-    tx.bury(flow, step.name, subject)
-    for row in tx.memory.steps(flow, step.name, subject):
-        if row["status"] == Status.DONE and accepted(tx, unit.route.handler, row["outcome"]):
-            _owe(tx, row, unit)
+            case Status.DONE if row["undo"] != UNDONE and accepted(handler, row["outcome"]):
+                if give_up:
+                    _owe(tx, row, unit)
+                else:
+                    _take_back(tx, row, unit)
 
 
 def stop(tx: Transaction, unit: Unit) -> None:
     """Keep a final step from running, as an event of its `unless` was seen."""
-    step, flow, subject = _step_of(unit), unit.envelope.flow, unit.envelope.subject
-    tx.bury(flow, step.name, subject)
-    for row in tx.memory.steps(flow, step.name, subject):
-        if row["status"] == Status.WAITING:
-            _cancel(tx, row)
+    _stop(tx, unit, _step_of(unit))
+
+
+def may_have_acted(tx: Transaction, unit: Unit) -> bool:
+    """Whether a call that was parked, and is sent back, is owed an undo.
+
+    It may have had its effect, and only its outcome, under the same key, can tell.
+    """
+    if unit.due is None or not unit.route.handler.is_async:
+        return False
+    known = tx.memory.step(unit.envelope.id, unit.route.key)
+    return known is not None and known["undo"] == OWED
 
 
 def step_cancelled(tx: Transaction, unit: Unit) -> None:
@@ -66,7 +66,7 @@ def outcome_arrived(tx: Transaction, step_row: Row, outcome: str | None) -> None
         return
     step = tx.plan.service.handlers[step_row["handler"]]
     handler = step.taken_back_by if isinstance(step, Step) else None
-    if handler is not None and accepted(tx, handler, outcome):
+    if handler is not None and accepted(handler, outcome):
         tx.memory.wake(Kind.UNDO, handler.name, step_row["message_id"], tx.now)
     elif handler is not None:
         # Nothing was done (a declined card), so nothing is to be undone.
@@ -83,14 +83,10 @@ def run_owed(tx: Transaction, handler: Handler[..., Any], row: Row) -> None:
     elif known["status"] != Status.DONE:
         tx.memory.reschedule(row, at=None, owner=None)
     elif handler.is_async:
-        if outside.begin_attempt(tx, handler, row):
-            tx.effects.calls.append(_call(tx, handler, row, known))
+        tx.effects.calls.append(_call(tx, handler, row, known))
     elif tx.memory.claim(row):
         cause, message = tx.revive(row)
-        for outcome, key in _outcomes(tx, handler, known):
-            results = tx.invoke(handler, (message, outcome), cause, key)
-            tx.announce(handler, cause, results)
-        _done(tx, known)
+        _run(tx, handler, known, cause, message)
 
 
 def finish_call(tx: Transaction, call: Call, results: tuple[Message, ...]) -> None:
@@ -104,7 +100,7 @@ def finish_call(tx: Transaction, call: Call, results: tuple[Message, ...]) -> No
     tx.memory.clear(Kind.UNDO, call.handler.name, call.row["message_id"])
 
 
-def accepted(tx: Transaction, handler: Handler[..., Any], outcome: str | None) -> bool:
+def accepted(handler: Handler[..., Any], outcome: str | None) -> bool:
     """Whether an undo takes back anything of what its step announced."""
     if outcome is None:
         return False
@@ -116,6 +112,19 @@ def _step_of(unit: Unit) -> Step[..., Any]:
     if unit.route.step is None:
         raise ChoreoError(f"route {unit.route.key} has no step")
     return unit.route.step
+
+
+def _stop(tx: Transaction, unit: Unit, step: Step[..., Any]) -> list[Row]:
+    """Bury a step, cancel what of it waits for a retry, and give its other runs, newest first."""
+    flow, subject = unit.envelope.flow, unit.envelope.subject
+    tx.bury(flow, step.name, subject)
+    others = []
+    for row in tx.memory.steps(flow, step.name, subject):
+        if row["status"] == Status.WAITING and row["undo"] is None:
+            _cancel(tx, row)
+        else:
+            others.append(row)
+    return others
 
 
 def _cancel(tx: Transaction, row: Row) -> None:
@@ -130,14 +139,20 @@ def _take_back(tx: Transaction, row: Row, unit: Unit) -> None:
             # Owed and not under way: a person or a new cause asks for it again.
             tx.memory.wake(Kind.UNDO, handler.name, row["message_id"], tx.now)
         else:
-            due = _owe(tx, row, unit, at=outside.lost_at(tx, handler), owner=tx.tools.owner)
+            due = _owe(tx, row, unit, at=tx.lost_at(), owner=tx.tools.owner)
             tx.effects.calls.append(_call(tx, handler, due, row))
         return
-    for outcome, key in _outcomes(tx, handler, row):
-        results = tx.invoke(handler, (unit.message, outcome), unit.envelope, key)
-        tx.announce(handler, unit.envelope, results)
+    _run(tx, handler, row, unit.envelope, unit.message)
     tx.memory.clear(Kind.UNDO, handler.name, row["message_id"])
-    _done(tx, row)
+
+
+def _run(
+    tx: Transaction, handler: Handler[..., Any], step_row: Row, cause: Envelope, message: Message
+) -> None:
+    for outcome, key in _outcomes(tx, handler, step_row):
+        results = tx.invoke(handler, (message, outcome), cause, key)
+        tx.announce(handler, cause, results)
+    _done(tx, step_row)
 
 
 def _owe(
@@ -152,7 +167,6 @@ def _owe(
         subject=row["subject"],
         at=at,
         owner=owner,
-        attempts=0 if owner is None else 1,
     )
     if row["undo"] is None:
         tx.memory.schedule(**due)
@@ -184,3 +198,16 @@ def _outcomes(
 
 def _done(tx: Transaction, step_row: Row) -> None:
     tx.memory.revise(step_row["message_id"], step_row["handler"], undo=UNDONE)
+
+
+def outcome_json(
+    step: Handler[..., Any], results: Sequence[Message], bodies: Sequence[bytes]
+) -> str | None:
+    """What a step announced, as it is kept for its undo; None where nothing takes it back."""
+    if not isinstance(step, Step) or step.taken_back_by is None:
+        return None
+    parts = (
+        f'["{result.__address__.wire_type}",{body.decode()}]'
+        for result, body in zip(results, bodies, strict=True)
+    )
+    return f"[{','.join(parts)}]"

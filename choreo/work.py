@@ -92,13 +92,6 @@ class Effects:
     #: Seconds until the next thing is due, if anything is.
     next_due_s: float | None = None
 
-    def add(self, other: Effects) -> None:
-        """Take in what a later transaction left."""
-        self.outgoing.extend(other.outgoing)
-        self.calls.extend(other.calls)
-        self.notes.extend(other.notes)
-        self.next_due_s = other.next_due_s
-
 
 def digest_of(body: bytes) -> bytes:
     """What tells two bodies apart."""
@@ -118,21 +111,28 @@ def judge(plan: Plan, delivery: Delivery, now: float, max_body_bytes: int) -> Se
             raise UndecodableError(_unknown(plan, envelope.type))
         contract, routes = known
         message = decode(contract, delivery.body)
+        if (subject := subject_of(message)) is not None:
+            envelopes.text("subject", subject)
     except UndecodableError as error:
         return (Letter(delivery, str(error), envelope),)
     except Exception as error:  # noqa: BLE001 - no message, whatever it is, may end the service
         return (Letter(delivery, f"it cannot be read: {error!r}", envelope),)
-    subject = subject_of(message)
     if subject != envelope.subject:
         # The contract says what it is about; a stranger's header may not.
         envelope = replace(envelope, subject=subject)
-    digest = digest_of(delivery.body)
+    digest = digest_of(envelope.type.encode() + delivery.body)
     return [Unit(route, envelope, message, delivery, digest) for route in routes]
 
 
 def revive(plan: Plan, rows: Iterable[Row], now: float) -> list[Item]:
     """The rows of `due` that are due, as items."""
     return [_retry(plan, row, now) if row["kind"] == Kind.RETRY else Due(row) for row in rows]
+
+
+def is_suspect(item: Item) -> bool:
+    """Whether it was due before, and lost with its process."""
+    row = item.row if isinstance(item, Due) else item.due if isinstance(item, Unit) else None
+    return row is not None and row["crashes"] > 0
 
 
 def _retry(plan: Plan, row: Row, now: float) -> Item:

@@ -47,6 +47,11 @@ _SQLITE_OUTAGES = {
 _POSTGRES_OUTAGES = ("08", "40", "53", "57", "58", "XX")
 #: Lock not available; read-only transaction.
 _POSTGRES_OUTAGE_STATES = {"55P03", "25006"}
+#: Cancelled by statement_timeout: that is the statement's own fault, or it would block for ever.
+_TOO_SLOW = "57014"
+#: Finds out within a minute that the server's machine is gone.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+              "tcp_user_timeout": 30_000}  # fmt: skip
 
 
 class OutageError(ChoreoError):
@@ -66,7 +71,9 @@ def is_outage(error: BaseException) -> bool:
         state = cause.sqlstate
         if state is None:
             return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-        return state[:2] in _POSTGRES_OUTAGES or state in _POSTGRES_OUTAGE_STATES
+        return state != _TOO_SLOW and (
+            state[:2] in _POSTGRES_OUTAGES or state in _POSTGRES_OUTAGE_STATES
+        )
     return False
 
 
@@ -91,7 +98,7 @@ def connect(url: str) -> Engine:
             return sa.create_engine(
                 made.set(drivername="postgresql+psycopg"),
                 poolclass=sa.NullPool,
-                connect_args={"options": options, "connect_timeout": 10},
+                connect_args={"options": options, "connect_timeout": 10, **_KEEPALIVE},
             )
     except (ArgumentError, NoSuchModuleError) as error:
         raise CannotRunError(f"the database URL cannot be read: {error}") from error
@@ -156,10 +163,13 @@ class ServiceDatabase:
     def _transact(self, work: Callable[[Connection, float], T]) -> T:
         try:
             if self._connection is None:
-                self._connection = self._engine.connect()
+                self._connection = _protected(self._engine.connect())
             with self._connection.begin():
                 now = _lock(self._connection, self._service.name, self._clock)
                 return work(self._connection, now)
+        except OutageError:
+            self._disconnect()
+            raise
         except SQLAlchemyError as error:
             if not is_outage(error):
                 raise
@@ -170,7 +180,7 @@ class ServiceDatabase:
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                connection.close()
+                Connection.close(connection)
             except SQLAlchemyError:
                 connection.invalidate()
 
@@ -220,6 +230,34 @@ def opened(service: str, settings: Settings) -> Iterator[tuple[Connection, float
         if not is_outage(error):
             raise
         raise CannotRunError(_explain(service, engine, _said(error))) from error
+
+
+def _protected(connection: Connection) -> Connection:
+    """A connection whose transaction belongs to the service: a handler may not end it."""
+
+    def refuse(*_: object) -> None:
+        raise ChoreoError(
+            "a handler works inside its service's transaction and may not commit, roll back or "
+            "close it ('with db.begin_nested():' undoes a part)"
+        )
+
+    for name in ("commit", "rollback", "close"):
+        setattr(connection, name, refuse)
+    return connection
+
+
+def require_usable(db: Connection) -> None:
+    """Raise ChoreoError if a handler swallowed an error that broke the transaction."""
+    driver: object = db.connection.dbapi_connection
+    if isinstance(driver, psycopg.Connection):
+        broken = driver.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+    else:
+        broken = isinstance(driver, sqlite3.Connection) and not driver.in_transaction
+    if broken:
+        raise ChoreoError(
+            "a handler swallowed an error of the database, which broke its transaction: put what "
+            "may fail into 'with db.begin_nested():'"
+        )
 
 
 def _lock(db: Connection, service: str, clock: Clock) -> float:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 from sqlalchemy import Connection, bindparam
 
 from choreo.envelope import Envelope
@@ -42,7 +43,7 @@ class Kind(StrEnum):
 
     #: A route of a message, once more.
     RETRY = "retry"
-    #: An outside call of a step: under way, or once more.
+    #: An outside call of a step: under way, or to be made again.
     CALL = "call"
     #: An undo that is owed to an outcome.
     UNDO = "undo"
@@ -83,7 +84,7 @@ _STEPS = (
 )
 
 _STORE_OUTGOING = outbox.insert()
-_FORGET = outbox.delete().where(outbox.c.id == bindparam("k_id"))
+_FORGET = outbox.delete().where(outbox.c.id.in_(bindparam("ids", expanding=True)))
 
 _BURIED = sa.select(tombstones.c.flow, tombstones.c.handler, tombstones.c.subject).where(
     tombstones.c.flow.in_(bindparam("flows", expanding=True))
@@ -95,27 +96,36 @@ _SCHEDULE = due.insert()
 _DUE = (
     sa.select(due).where(due.c.at <= bindparam("now")).order_by(due.c.at).limit(bindparam("most"))
 )
+_OUTSIDE = due.c.handler.in_(bindparam("outside", expanding=True))
+_DUE_INSIDE, _DUE_OUTSIDE = _DUE.where(sa.not_(_OUTSIDE)), _DUE.where(_OUTSIDE)
+_HAND_OUT = (
+    due.update()
+    .where(_DUE_KEY)
+    .values(owner=bindparam("owner"), at=bindparam("at"), crashes=bindparam("crashes"))
+)
 _NEXT_DUE = sa.select(sa.func.min(due.c.at))
 _RESCHEDULE = due.update().where(_DUE_KEY)
 _CLEAR = due.delete().where(_DUE_KEY)
 _MOVABLE = ("at", "owner", "attempts", "first_failed", "last_failed", "error")
 _MOVE = (
     due.update()
-    .where(_DUE_KEY, due.c.at == bindparam("k_at"))
+    .where(_DUE_KEY, due.c.owner == bindparam("k_owner"))
     .values({name: bindparam(name) for name in _MOVABLE})
 )
 # One that is under way is left alone.
-_WAKE = due.update().where(_DUE_KEY, due.c.owner.is_(None)).values(at=bindparam("at"), attempts=0)
-_CLAIM = due.delete().where(_DUE_KEY, due.c.at == bindparam("k_at"))
+_WAKE = (
+    due.update()
+    .where(_DUE_KEY, due.c.owner.is_(None))
+    .values(at=bindparam("at"), attempts=0, crashes=0)
+)
+_CLAIM = due.delete().where(_DUE_KEY, due.c.owner == bindparam("k_owner"))
 _CLEAR_DEADLINES = (
     due.delete()
     .where(_by_key(due, "kind", "flow", "handler"))
     .where(_any_or_equal(due.c.subject, "subject"))
 )
-_BEGUN_CALLS = (
-    sa.select(due).where(due.c.owner.is_not(None)).where(_any_or_equal(due.c.owner, "owner"))
-)
-_RELEASE_CALLS = (
+_IN_HAND = sa.select(due).where(due.c.owner.is_not(None))
+_RELEASE_DUE = (
     due.update().where(due.c.owner == bindparam("k_owner")).values(at=bindparam("at"), owner=None)
 )
 _LEFT_BEHIND = (
@@ -143,7 +153,7 @@ _RENEW = (
 )
 
 _PARK = dead.insert()
-_HAS_LETTER = sa.select(dead.c.id).where(dead.c.digest == bindparam("k_digest")).limit(1)
+_HAS_LETTER = sa.select(dead.c.id).where(_by_key(dead, "digest", "message_id")).limit(1)
 
 
 class Memory:
@@ -241,8 +251,8 @@ class Memory:
 
     def forget(self, ids: Iterable[str]) -> None:
         """Take confirmed messages out of the outbox."""
-        if rows := [{"k_id": one} for one in ids]:
-            self.db.execute(_FORGET, rows)
+        if known := list(ids):
+            self.db.execute(_FORGET, {"ids": known})
 
     # Tombstones.
 
@@ -257,10 +267,21 @@ class Memory:
 
     # Due.
 
-    def due(self, now: float, most: int) -> list[Row]:
-        """What is due, longest first."""
-        found = self.db.execute(_DUE, {"now": now, "most": most})
-        return [dict(row) for row in found.mappings()]
+    def due(self, now: float, most: int, outside: Collection[str], room: int) -> list[Row]:
+        """What is due, longest first; of the handlers that call outside at most `room`."""
+        given = {"now": now, "outside": list(outside)}
+        rows = list(self.db.execute(_DUE_INSIDE, {**given, "most": most}).mappings())
+        if outside and room > 0:
+            rows += self.db.execute(_DUE_OUTSIDE, {**given, "most": room}).mappings()
+        return [dict(row) for row in rows]
+
+    def hand_out(self, rows: Sequence[Row]) -> None:
+        """Write down who has these in hand, and until when that is believed."""
+        names = ("owner", "at", "crashes")
+        if rows:
+            self.db.execute(
+                _HAND_OUT, [{**_key(row), **{name: row[name] for name in names}} for row in rows]
+            )
 
     def next_due(self) -> float | None:
         """When the next thing is due."""
@@ -280,7 +301,7 @@ class Memory:
         """Change something that is due; False if somebody else did meanwhile."""
         self.flush()
         changed = {name: after[name] for name in _MOVABLE}
-        found = self.db.execute(_MOVE, {**_key(before), "k_at": before["at"], **changed})
+        found = self.db.execute(_MOVE, {**_key(before), "k_owner": before["owner"], **changed})
         return found.rowcount == 1
 
     def wake(self, kind: Kind, handler: str, message_id: str, now: float) -> None:
@@ -292,7 +313,7 @@ class Memory:
     def claim(self, row: Row) -> bool:
         """Take something out that is due; False if somebody else did, or moved it."""
         self.flush()
-        return self.db.execute(_CLAIM, {**_key(row), "k_at": row["at"]}).rowcount == 1
+        return self.db.execute(_CLAIM, {**_key(row), "k_owner": row["owner"]}).rowcount == 1
 
     def clear(self, kind: Kind, handler: str, message_id: str) -> None:
         """Take something out, due or not."""
@@ -314,18 +335,29 @@ class Memory:
             },
         )
 
-    def reclaim_calls(
-        self, owner: str, under_way: Collection[tuple[str, str, str]], now: float, *, alone: bool
+    def reclaim_due(
+        self,
+        owner: str,
+        in_hand: Collection[tuple[str, str, str]],
+        now: float,
+        lost_at: float,
+        *,
+        alone: bool,
     ) -> None:
-        """Make due at once every call that was begun and is not under way any more.
+        """Keep what is in hand, and make due at once what no living process has in hand.
 
-        `alone`: no other instance can be alive. Otherwise those of others come back when they
-        count as lost.
+        `alone`: no other instance can be alive; otherwise what others had in hand becomes due
+        when it counts as lost.
         """
-        rows = self.db.execute(_BEGUN_CALLS, {"owner": None if alone else owner}).mappings()
-        for row in [dict(row) for row in rows]:
-            if (row["kind"], row["handler"], row["message_id"]) not in under_way:
+        for found in self.db.execute(_IN_HAND).mappings().all():
+            row = dict(found)
+            if (row["kind"], row["handler"], row["message_id"]) in in_hand:
+                self.reschedule(row, at=lost_at, owner=owner)
+            elif row["owner"] == owner:
                 self.reschedule(row, at=now, owner=None)
+            elif alone:
+                # Its owner stays: that tells that a process was lost with it.
+                self.reschedule(row, at=now)
 
     def reclaim_outgoing(
         self,
@@ -362,7 +394,7 @@ class Memory:
     def release(self, owner: str, now: float) -> None:
         """Let others have at once what this instance leaves behind."""
         self.db.execute(_RENEW, {"k_owner": owner, "lease_until": now})
-        self.db.execute(_RELEASE_CALLS, {"k_owner": owner, "at": now})
+        self.db.execute(_RELEASE_DUE, {"k_owner": owner, "at": now})
 
     # Dead letters.
 
@@ -370,14 +402,15 @@ class Memory:
         """Enter a dead letter."""
         self.db.execute(_PARK, row)
 
-    def has_letter(self, digest: bytes) -> bool:
-        """Whether a letter of these bytes is there."""
-        return self.db.execute(_HAS_LETTER, {"k_digest": digest}).first() is not None
+    def has_letter(self, message_id: str, digest: bytes) -> bool:
+        """Whether there is a letter of this message."""
+        found = self.db.execute(_HAS_LETTER, {"k_digest": digest, "k_message_id": message_id})
+        return found.first() is not None
 
 
 def envelope_json(envelope: Envelope) -> str:
     """An envelope as the outbox keeps it."""
-    return json.dumps({name: getattr(envelope, name) for name in Envelope.__slots__})
+    return to_json({name: getattr(envelope, name) for name in Envelope.__slots__}).decode()
 
 
 def _key(row: Row) -> Row:

@@ -71,9 +71,11 @@ due = Table(
     Column("subject", String),
     #: None waits for something else: an undo for its step's outcome.
     Column("at", Float),
-    #: The instance whose outside call is under way; `at` is then when it counts as lost.
+    #: The instance that has it in hand; `at` is then when it counts as lost with its process.
     Column("owner", String),
     Column("attempts", Integer, nullable=False, default=0),
+    #: How often it was lost with its process.
+    Column("crashes", Integer, nullable=False, default=0),
     Column("first_failed", Float),
     Column("last_failed", Float),
     Column("error", Text),
