@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     #: At most so many messages become one transaction.
-    batch: Count = 200
+    batch: Count = 500
     #: At most so many deliveries wait in the process.
     prefetch: Count = 1000
     #: At most so many outside calls are under way.
@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     #: The time limit of an outside call whose step names none.
     call_timeout_s: Seconds = 30.0
     publish_timeout_s: Seconds = 15.0
-    #: How long an outbox row belongs to the instance that wrote it.
-    lease_s: Seconds = 30.0
+    #: How long what an instance has in hand counts as its own, unless it says so again.
+    lease_s: Seconds = 10.0
     #: How often the database is asked for what is due, beside what is known to be.
     poll_s: Seconds = 1.0
     #: How long a stop waits for what is in hand.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -128,7 +128,7 @@ class Theatre:
     def write(self, db: Connection, seat: str, what: str) -> None:
         db.execute(self.seats.insert(), {"seat": seat, "what": what})
 
-    def _declare(self) -> None:
+    def _declare(self) -> None:  # noqa: C901 - all its handlers are declared in it
         service = self.service
 
         @service.adapter
@@ -195,13 +195,13 @@ def stage(
     database_url: str,
     create_databases: Callable[..., None],
     tmp_path: Path,
-) -> Iterator[StageMaker]:
+) -> StageMaker:
     create_databases("theatre")
 
     def make(**given: Any) -> Stage:
         return Stage(theatre.service, amqp_url, database_url, tmp_path, **given)
 
-    yield make
+    return make
 
 
 def whats(running: Stage, theatre: Theatre) -> list[tuple[str, str]]:

@@ -105,7 +105,7 @@ async def test_sqlite_locked(
         await _spend_an_outage(running, caller, begin)
 
 
-async def test_postgres_down(
+async def test_postgres_down(  # noqa: PLR0917 - fixtures
     service: Service,
     caller: Caller,
     amqp_url: str,
