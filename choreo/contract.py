@@ -8,12 +8,30 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticSerializationError
 
-from choreo.errors import DefinitionError, UndecodableError
+from choreo.errors import DefinitionError, UndeclaredResultError, UndecodableError, line
 
 _TOPIC = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+_SERIES = ("list", "tuple", "set", "frozenset", "dict")
+#: Keys of a schema under which there is none, but perhaps what looks like one.
+_NO_SCHEMA = ("metadata", "serialization", "default", "expected")
+#: An error names so many fields, each in so many characters; of too many it gives the number.
+_SHOWN, _LONGEST, _MOST_ERRORS = 5, 200, 1000
 _contracts: dict[tuple[str, int], type[Message]] = {}
+
+
+def _failing_fast(schema: Any) -> Any:
+    """A copy of the schema, in which every series of items stops at the first bad one."""
+    if isinstance(schema, list):
+        return [_failing_fast(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {
+        key: value if key in _NO_SCHEMA else _failing_fast(value) for key, value in schema.items()
+    }
+    return found | {"fail_fast": True} if schema.get("type") in _SERIES else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +54,8 @@ class Message(BaseModel):
     Unknown fields are ignored, so that a service goes on when a newer publisher adds one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # JSON has no inf and no nan.
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     __address__: ClassVar[Address]
 
@@ -71,6 +90,15 @@ class Message(BaseModel):
             return
         if address.subject is not None and address.subject not in cls.model_fields:
             raise DefinitionError(f"{cls.__qualname__}: no field {address.subject!r} (subject)")
+        for name, field in cls.model_fields.items():
+            read = field.validation_alias or name
+            written = field.serialization_alias or name
+            accepted = read.choices if isinstance(read, AliasChoices) else [read]
+            if field.exclude or written not in accepted:
+                raise DefinitionError(
+                    f"{cls.__qualname__}: field {name!r} is not read as it is written; give it "
+                    "one alias for both, and no exclude"
+                )
         key = (address.topic, address.version)
         known = _contracts.get(key, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -79,6 +107,14 @@ class Message(BaseModel):
                 f"share topic {address.topic!r}, version {address.version}"
             )
         _contracts[key] = cls
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Stop at the first bad item of a series: one body must not make a million errors."""
+        found: CoreSchema = _failing_fast(handler(source))
+        return found
 
     @classmethod
     def _exchange_of(cls, context: str) -> str:
@@ -112,8 +148,21 @@ M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
-    """Write the message as its JSON body."""
-    return message.__pydantic_serializer__.to_json(message)
+    """Write the message as its JSON body.
+
+    Raises UndeclaredResultError, naming the fields, if nobody could read that body again.
+    """
+    kind = type(message)
+    try:
+        body = message.__pydantic_serializer__.to_json(message, by_alias=True)
+        kind.__pydantic_validator__.validate_json(body)
+    except ValidationError as error:
+        raise UndeclaredResultError(
+            f"{kind.__name__} cannot be read again from its own JSON: {explain(error)}"
+        ) from error
+    except PydanticSerializationError as error:
+        raise UndeclaredResultError(f"{kind.__name__} cannot be written: {error}") from error
+    return body
 
 
 def decode(contract: type[M], body: bytes) -> M:
@@ -131,7 +180,8 @@ def decode(contract: type[M], body: bytes) -> M:
 def subject_of(message: Message) -> str | None:
     """What the message is about (CloudEvents `subject`), or None."""
     field = message.__address__.subject
-    return None if field is None else str(getattr(message, field))
+    value = None if field is None else getattr(message, field)
+    return None if value is None else str(value)
 
 
 def contracts() -> Mapping[tuple[str, int], type[Message]]:
@@ -140,16 +190,17 @@ def contracts() -> Mapping[tuple[str, int], type[Message]]:
 
 
 def explain(error: ValidationError) -> str:
-    """One line that names each bad field and what is wrong with it."""
-    found = error.errors(include_url=False, include_context=False)
-    places = [one["loc"] for one in found]
-
-    def is_echo(place: tuple[int | str, ...]) -> bool:
-        """A bad item makes its whole tuple look too short: that is no error of its own."""
-        return any(other != place and other[: len(place)] == place for other in places)
-
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc']))}: {one['msg']}" if one["loc"] else one["msg"]
-        for one in found
-        if not is_echo(one["loc"])
-    )
+    """One line that names the first bad fields and what is wrong with them."""
+    count = error.error_count()
+    if count > _MOST_ERRORS:
+        return f"{count} errors, too many to name"
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    # A bad item makes its whole tuple look too short: that is no error of its own.
+    wholes = {one["loc"][:end] for one in found for end in range(len(one["loc"]))}
+    proper = [one for one in found if one["loc"] not in wholes]
+    said = [
+        line(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": "), _LONGEST)
+        for one in proper[:_SHOWN]
+    ]
+    more = f"; and {len(proper) - _SHOWN} more" if len(proper) > _SHOWN else ""
+    return "; ".join(said) + more

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from choreo.contract import Event, encode
 from choreo.envelope import Envelope
-from choreo.errors import trace
+from choreo.errors import line, trace
 from choreo.record import properties_of
 from choreo.seams import Delivery
 from choreo.store.memory import Kind, Memory, Row, Status
@@ -124,7 +124,7 @@ def _park(
     message_id: str | None = None,
 ) -> None:
     letter_id = tx.tools.ids.next()
-    reason = reason.replace("\x00", "\\0")[:LONGEST_REASON]
+    reason = line(reason, LONGEST_REASON)
     known = None if envelope is None else envelope.id
     tx.memory.park(
         {

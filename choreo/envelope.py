@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from choreo.errors import UndecodableError
 
 PREFIX = "cloudEvents:"
+#: The only header of a message whose headers are no AMQP table that can be read: their bytes.
+UNREADABLE = "choreo:unreadable"
 #: Bytes of a short string in AMQP 0-9-1, and so of every name and id.
 LONGEST = 255
 _HEX32 = re.compile(r"[0-9a-f]{32}")
@@ -97,15 +99,19 @@ class Stamped(Protocol):
     correlation_id: str | None
     app_id: str | None
     headers: Mapping[str, Any]
+    properties: Mapping[str, Any]
 
 
 def read(stamped: Stamped, now: float) -> Envelope:
     """Understand native properties and headers; native ones win where both speak.
 
-    A message with only an id and a type is accepted. Raises UndecodableError if it lacks one
-    of them, or an attribute is no text of at most 255 bytes.
+    But for the time: the native one has whole seconds. A message with only an id and a type is
+    accepted. Raises UndecodableError if it lacks one of them, or an attribute is no text of at
+    most 255 bytes.
     """
     headers = stamped.headers
+    if UNREADABLE in headers:
+        raise UndecodableError("its headers cannot be read")
 
     def attribute(name: str) -> str | None:
         value = headers.get(PREFIX + name)
@@ -120,14 +126,13 @@ def read(stamped: Stamped, now: float) -> Envelope:
     if not kind:
         raise UndecodableError("no type (property type)")
     causation = attribute("causationid")
-    correlation = stamped.correlation_id or attribute("correlationid")
-    if correlation:
-        text("correlation_id", correlation)
+    native = stamped.correlation_id
+    correlation = text("correlation_id", native) if native else attribute("correlationid")
     if causation is not None and not correlation:
         raise UndecodableError("it names its cause (causationid) but no flow (correlation_id)")
     starts = causation is None
     flow = identifier if starts or correlation is None else correlation
-    time = attribute("time") or timestamp(now)
+    time = attribute("time") or _native_time(stamped.properties) or timestamp(now)
     try:
         moment(time)
     except ValueError as error:
@@ -135,7 +140,7 @@ def read(stamped: Stamped, now: float) -> Envelope:
     return Envelope(
         id=identifier,
         type=kind,
-        source=attribute("source") or (stamped.app_id or "unknown"),
+        source=attribute("source") or text("app_id", stamped.app_id or "unknown"),
         time=time,
         flow=flow,
         causation=causation,
@@ -146,7 +151,22 @@ def read(stamped: Stamped, now: float) -> Envelope:
 
 
 def text(name: str, value: object) -> str:
-    """A name or id that fits the wire and every database; raises UndecodableError if it does not."""
-    if not isinstance(value, str) or len(value.encode()) > LONGEST or "\x00" in value:
-        raise UndecodableError(f"{name} is no text of at most {LONGEST} bytes")
-    return value
+    """A name or id that fits the wire and every database; else raises UndecodableError."""
+    try:
+        if isinstance(value, str) and len(value.encode()) <= LONGEST and "\x00" not in value:
+            return value
+    except UnicodeEncodeError:
+        pass  # surrogates: it came as bytes that are no UTF-8
+    raise UndecodableError(f"{name} is no text of at most {LONGEST} bytes")
+
+
+def _native_time(properties: Mapping[str, Any]) -> str | None:
+    """The native timestamp, which is text once it has been written down."""
+    sent = properties.get("timestamp")
+    if sent is None:
+        return None
+    if isinstance(sent, str):
+        sent = datetime.fromisoformat(sent)
+    if not isinstance(sent, datetime):
+        raise UndecodableError(f"timestamp {sent!r} is no time in seconds")
+    return timestamp(sent.timestamp())

@@ -56,8 +56,7 @@ def describe(error: BaseException) -> str:
     except Exception as other:  # noqa: BLE001 - somebody else's __str__ may do anything
         text = f"(its text cannot be read: {type(other).__name__})"
     first_line = next(iter(text.strip().splitlines()), "")
-    line = _clean(f"{name}: {first_line[:_LONGEST_LINE]}" if first_line else name)
-    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
+    return line(f"{name}: {first_line}" if first_line else name, _LONGEST_LINE)
 
 
 def trace(error: BaseException) -> str:
@@ -67,6 +66,12 @@ def trace(error: BaseException) -> str:
     except Exception as other:  # noqa: BLE001 - it reads attributes that may be anything
         text = f"{describe(error)}\n(its traceback cannot be written: {describe(other)})\n"
     return _clean(text[-_LONGEST_TRACE:])[-_LONGEST_TRACE:]
+
+
+def line(text: str, longest: int) -> str:
+    """The text as one line of at most so many characters, fit for every log and database."""
+    found = _clean(" ".join(text[:longest].split()))
+    return found if max(len(text), len(found)) <= longest else f"{found[: longest - 3]}..."
 
 
 def _clean(text: str) -> str:

@@ -150,6 +150,6 @@ def concerns_database(error: BaseException | None) -> bool:
 
 def _reason(error: Exception, attempts: int) -> str:
     if isinstance(error, Reject):
-        return f"rejected: {error}"
+        return f"rejected: {describe(error).removeprefix('Reject: ')}"
     times = "once" if attempts == 1 else f"{attempts} times"
     return f"failed {times}, last with {describe(error)}"

@@ -78,6 +78,7 @@ class Intake:
         batch = Batch(list(due))
         while self._finished:
             batch.items.append(self._finished.popleft())
+        self._drop_what_comes_again()
         room = self._room(len(due))
         now = self._clock.now()
         while self._arrived and len(batch.deliveries) < room and not batch.suspect:
@@ -90,6 +91,11 @@ class Intake:
             limit = self._settings.max_body_bytes
             batch.items.extend(judge(self._plan, delivery, now, limit))
         return batch
+
+    def _drop_what_comes_again(self) -> None:
+        """Forget the deliveries of a channel that is gone, or each reconnect would add as many."""
+        while self._arrived and (origin := self._arrived[0].channel) and origin.closed:
+            self._arrived.popleft()
 
     def _room(self, due: int) -> int:
         """How many deliveries may be begun: at a bound none, so that nothing grows."""

@@ -23,9 +23,11 @@ class Relay:
         self._log = log
         self._waiting: deque[Outgoing] = deque()
         self._groups: set[asyncio.Task[None]] = set()
+        #: What failed is published again beside the rest, and as boundedly.
+        self._again: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(GROUPS)
         self._wake = asyncio.Event()
         self._progress = asyncio.Event()
-        self._retry_s = RETRY_FIRST_S
         #: Ids that are committed to the outbox and not yet known to be forgotten.
         self.in_hand: set[str] = set()
         #: Confirmed, to be taken out of the outbox with the next transaction.
@@ -65,7 +67,7 @@ class Relay:
                     await asyncio.wait(self._groups, return_when=asyncio.FIRST_COMPLETED)
                 size = min(GROUP, len(self._waiting))
                 group = [self._waiting.popleft() for _ in range(size)]
-                task = asyncio.create_task(self._publish(group))
+                task = asyncio.create_task(self._publish(group, RETRY_FIRST_S))
                 self._groups.add(task)
                 task.add_done_callback(self._groups.discard)
 
@@ -77,11 +79,13 @@ class Relay:
 
     async def close(self) -> None:
         """Give up what is not confirmed; it stays in the outbox."""
-        for task in self._groups:
+        tasks = self._groups | self._again
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._groups, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _publish(self, group: Sequence[Outgoing]) -> None:
+    async def _publish(self, group: Sequence[Outgoing], wait_s: float) -> None:
+        """Publish a group; what fails is tried again after the wait."""
         try:
             failures = await self._broker.publish(group)
         except Exception as error:  # noqa: BLE001 - they are in the outbox: there is only trying again
@@ -90,12 +94,12 @@ class Relay:
         self._progress.set()
         self.on_confirmed()
         if failures:
-            self._postpone([one for one in group if one.envelope.id in failures], failures)
-        else:
-            self._retry_s = RETRY_FIRST_S
+            self._postpone([one for one in group if one.envelope.id in failures], failures, wait_s)
 
-    def _postpone(self, failed: Sequence[Outgoing], reasons: Mapping[str, str]) -> None:
-        """Try again later, without holding up the messages behind."""
+    def _postpone(
+        self, failed: Sequence[Outgoing], reasons: Mapping[str, str], wait_s: float
+    ) -> None:
+        """Try again later, in two halves: so one that never succeeds is soon alone with it."""
         first = failed[0].envelope
         self._log.error(
             "not published, trying again",
@@ -105,11 +109,17 @@ class Relay:
             flow=first.flow,
             message_id=first.id,
             error=reasons[first.id],
-            after_s=self._retry_s,
+            after_s=wait_s,
         )
-        asyncio.get_running_loop().call_later(self._retry_s, self._again, failed)
-        self._retry_s = min(self._retry_s * 2, RETRY_LONGEST_S)
+        middle = len(failed) // 2
+        for half in filter(None, (failed[:middle], failed[middle:])):
+            task = asyncio.create_task(self._publish_again(half, wait_s))
+            self._again.add(task)
+            task.add_done_callback(self._again.discard)
 
-    def _again(self, failed: Sequence[Outgoing]) -> None:
-        self._waiting.extend(failed)
-        self._wake.set()
+    async def _publish_again(self, group: Sequence[Outgoing], wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        if len(group) == 1:
+            wait_s = min(wait_s * 2, RETRY_LONGEST_S)
+        async with self._slots:
+            await self._publish(group, wait_s)

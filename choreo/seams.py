@@ -19,6 +19,14 @@ from choreo.topology import Topology
 T = TypeVar("T")
 
 
+class Origin(Protocol):
+    """The channel that a delivery came on."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is gone: what came on it, and is not acked, comes again."""
+
+
 @dataclass(slots=True, eq=False)
 class Delivery:
     """A message as the broker handed it over, before anybody judged it."""
@@ -36,7 +44,7 @@ class Delivery:
     redelivered: bool
     #: What the broker needs to recognise it when it is settled.
     tag: int
-    channel: Any = field(default=None, repr=False)
+    channel: Origin | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,25 +5,32 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from types import UnionType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from sqlalchemy import Connection, MetaData
 
 from choreo.contract import Message
-from choreo.errors import DefinitionError
+from choreo.errors import DefinitionError, describe
 from choreo.signature import Context, MessageType, Signature, message_types, place, read
 
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 
 Kind = Literal["step", "undo", "deadline"]
 Role = Literal["step", "undo", "unless", "arm", "until"]
+#: One message, or a union of several.
+Messages = type[Message] | UnionType
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+#: The queue of such a service would be the journal; its announcements would be choreo's own.
+_TAKEN = ("choreo", "journal")
 
 
 class Handler(Generic[P, R]):
@@ -65,12 +72,13 @@ class Step(Handler[P, R]):
     #: Events that, once seen in the flow, keep it from running.
     unless: tuple[MessageType, ...] = ()
 
-    def undo(self, fn: Callable[..., Any]) -> Handler[..., Any]:
+    def undo(self, fn: Callable[Q, S]) -> Handler[Q, S]:
         """Declare what takes this step back.
 
         The first parameter is the cause (a union: several), the second the outcome that this
         step announced. It runs once ever for each outcome, whichever cause comes first.
-        Raises DefinitionError if the outcome is nothing that the step publishes.
+        Raises DefinitionError if the outcome is nothing that the step publishes, or if a cause
+        is about something else than the step.
         """
         if self.taken_back_by is not None or self.final is not None:
             already = "is final" if self.final else "has an undo already"
@@ -82,7 +90,8 @@ class Step(Handler[P, R]):
                     f"{place(fn)}: {fn.__name__} undoes {outcome.__name__}, which "
                     f"{self.name} does not publish"
                 )
-        handler: Handler[..., Any] = Handler(self.service, fn, signature, "undo")
+        _must_reach(signature.consumes, self.signature.consumes, f"{place(fn)}: {fn.__name__}")
+        handler: Handler[Q, S] = Handler(self.service, fn, signature, "undo")
         self.service.enter(handler)
         self.taken_back_by = handler
         return handler
@@ -112,19 +121,37 @@ class Route:
         return f"{self.handler.name}.{self.role}"
 
 
+def _must_reach(causes: Sequence[MessageType], begun_by: Sequence[MessageType], where: str) -> None:
+    """Refuse causes that would never find what they are to end: a subject equals its like only."""
+    for cause in causes:
+        about = cause.__address__.subject
+        for one in begun_by if about is not None else ():
+            other = one.__address__.subject
+            if other != about:
+                raise DefinitionError(
+                    f"{where}: {cause.__name__} is about {about!r} and {one.__name__} about "
+                    f"{'nothing' if other is None else repr(other)}, so the one would never reach "
+                    f"the other; give both the same subject, or {cause.__name__} none: it then "
+                    "reaches the whole flow"
+                )
+
+
 AdapterFactory = Callable[[], AbstractAsyncContextManager[Any]]
 
 
 class Service:
     """An independent process that reacts to messages and announces what it did.
 
-    Raises DefinitionError if the name is not lower case letters, digits and underscores.
+    Raises DefinitionError if the name is not lower case letters, digits and underscores, or
+    is one that choreo uses itself.
     """
 
     def __init__(self, name: str, *, tables: MetaData | None = None) -> None:
         """`name` is also its queue's and its database's; `tables` are created at start."""
         if not _NAME.fullmatch(name):
             raise DefinitionError(f"service {name!r}: lower case letters, digits, underscores")
+        if name in _TAKEN:
+            raise DefinitionError(f"service {name!r}: choreo itself uses this name; take another")
         self.name = name
         self.tables = tables
         self.handlers: dict[str, Handler[..., Any]] = {}
@@ -144,7 +171,7 @@ class Service:
         /,
         *,
         final: str | None = None,
-        unless: object = None,
+        unless: Messages | None = None,
         timeout: timedelta | None = None,
     ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 
@@ -154,7 +181,7 @@ class Service:
         /,
         *,
         final: str | None = None,
-        unless: object = None,
+        unless: Messages | None = None,
         timeout: timedelta | None = None,
     ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
         """Declare a step: its first parameter is what it reacts to, its return what it says.
@@ -168,7 +195,9 @@ class Service:
             step: Step[P, R] = Step(self, fn, read(fn), "step")
             step.final = final
             if unless is not None:
-                step.unless = message_types(unless, f"{step.place}: {step.name}: unless")
+                where = f"{step.place}: {step.name}: unless"
+                step.unless = message_types(unless, where)
+                _must_reach(step.unless, step.signature.consumes, where)
             if timeout is not None:
                 if not step.is_async:
                     raise DefinitionError(
@@ -181,7 +210,7 @@ class Service:
         return declare if fn is None else declare(fn)
 
     def deadline(
-        self, armed_by: type[Message], *, within: timedelta, until: object
+        self, armed_by: type[Message], *, within: timedelta, until: Messages
     ) -> Callable[[Callable[P, R]], Deadline[P, R]]:
         """Declare what to do when nothing in `until` was seen in time after `armed_by`.
 
@@ -201,6 +230,7 @@ class Service:
             handler: Deadline[P, R] = Deadline(self, fn, signature, "deadline")
             handler.within = within
             handler.until = message_types(until, f"{where}: until")
+            _must_reach(handler.until, (armed_by,), f"{where}: until")
             self.enter(handler)
             return handler
 
@@ -214,7 +244,12 @@ class Service:
         It is opened when the service starts and closed when it stops; `async def` handlers
         get it by its type.
         """
-        hint = typing.get_type_hints(fn).get("return")
+        try:
+            hint = typing.get_type_hints(fn).get("return")
+        except Exception as error:
+            raise DefinitionError(
+                f"{place(fn)}: cannot read its annotations: {describe(error)}"
+            ) from error
         made = typing.get_args(hint)
         if not made or not isinstance(made[0], type):
             raise DefinitionError(f"{place(fn)}: annotate it '-> AsyncGenerator[YourAdapter]'")

@@ -13,7 +13,7 @@ from typing import Any, Union
 from sqlalchemy import Connection
 
 from choreo.contract import Event, Message
-from choreo.errors import DefinitionError, UndeclaredResultError
+from choreo.errors import DefinitionError, UndeclaredResultError, describe
 
 MessageType = type[Message]
 
@@ -36,41 +36,90 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
+class Several:
+    """A tuple of messages that a return annotation announces."""
+
+    #: What may stand at each place; just one place if it repeats.
+    places: tuple[tuple[MessageType, ...], ...]
+    repeats: bool
+
+    def fits(self, returned: tuple[Any, ...]) -> bool:
+        """Whether these messages are such a tuple."""
+        if self.repeats:
+            return all(type(one) in self.places[0] for one in returned)
+        return len(returned) == len(self.places) and all(
+            type(one) in kinds for one, kinds in zip(returned, self.places, strict=True)
+        )
+
+    def __str__(self) -> str:
+        parts = [" | ".join(one.__name__ for one in kinds) for kinds in self.places] or ["()"]
+        return f"tuple[{', '.join([*parts, '...'] if self.repeats else parts)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """What a handler may return: any one of these."""
+
+    single: tuple[MessageType, ...]
+    several: tuple[Several, ...]
+    none: bool
+
+    def __str__(self) -> str:
+        names = [one.__name__ for one in self.single] + [str(one) for one in self.several]
+        return " | ".join([*names, "None"] if self.none else names)
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """A handler's annotations, understood."""
 
     consumes: tuple[MessageType, ...]
-    publishes: tuple[MessageType, ...]
+    returns: Returns
     #: For an undo: the outcomes of its step that it takes back.
     outcomes: tuple[MessageType, ...] = ()
     #: Parameter name to type, for all but the messages.
     wants: dict[str, type] = field(default_factory=dict)
-    may_be_silent: bool = False
     is_async: bool = False
 
-    def results(self, returned: object) -> tuple[Message, ...]:
+    @property
+    def publishes(self) -> tuple[MessageType, ...]:
+        """Every message that it may publish."""
+        many = (kind for one in self.returns.several for kinds in one.places for kind in kinds)
+        return tuple(dict.fromkeys((*self.returns.single, *many)))
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether it may publish nothing."""
+        returns = self.returns
+        return returns.none or any(one.repeats or not one.places for one in returns.several)
+
+    def results(self, returned: Any) -> tuple[Message, ...]:
         """What the handler returned, as a tuple of declared messages.
 
         Raises UndeclaredResultError for anything that the annotation does not announce.
         """
-        if returned is None:
-            if self.may_be_silent:
-                return ()
-            raise UndeclaredResultError(f"returned None; declared {self._declared()}")
-        many = returned if isinstance(returned, tuple) else (returned,)
-        for one in many:
-            if type(one) not in self.publishes:
-                raise UndeclaredResultError(
-                    f"returned {type(one).__name__}; declared {self._declared()}"
-                )
-        return many
+        if type(returned) in self.returns.single:
+            return (returned,)
+        if returned is None and self.returns.none:
+            return ()
+        if isinstance(returned, tuple) and any(one.fits(returned) for one in self.returns.several):
+            return returned
+        raise UndeclaredResultError(f"returned {_shape(returned)}; declared {self.returns}")
 
-    def _declared(self) -> str:
-        return " | ".join(one.__name__ for one in self.publishes) or "None"
+
+def _shape(returned: object) -> str:
+    if returned is None:
+        return "None"
+    if not isinstance(returned, tuple):
+        return type(returned).__name__
+    names = [type(one).__name__ for one in returned[:5]]
+    return f"({', '.join(names if len(returned) <= 5 else [*names, '...'])})"
 
 
 def place(fn: Callable[..., Any]) -> str:
-    """Where the function stands, as `file:line`."""
+    """Where the function stands, as `file:line`; raises DefinitionError if it is none."""
+    if not (inspect.isfunction(fn) or inspect.ismethod(fn)):
+        raise DefinitionError(f"{fn!r} is no function; declare one with 'def' or 'async def'")
     code = inspect.unwrap(fn).__code__
     return f"{code.co_filename}:{code.co_firstlineno}"
 
@@ -102,8 +151,8 @@ def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
     where = f"{place(fn)}: {fn.__name__}"
     try:
         hints = typing.get_type_hints(fn)
-    except NameError as error:
-        raise DefinitionError(f"{where}: cannot read its annotations: {error}") from error
+    except Exception as error:
+        raise DefinitionError(f"{where}: cannot read its annotations: {describe(error)}") from error
     parameters = [
         one
         for one in inspect.signature(fn).parameters.values()
@@ -118,7 +167,6 @@ def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
         raise DefinitionError(f"{where}: its first parameter must be {needs}")
     if "return" not in hints:
         raise DefinitionError(f"{where}: say what it publishes, or '-> None'")
-    publishes, silent = _published(hints["return"], where)
     is_async = inspect.iscoroutinefunction(fn)
     wants = {one.name: hints[one.name] for one in parameters[messages:]}
     for name, kind in wants.items():
@@ -132,28 +180,23 @@ def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
     return Signature(
         consumes=message_types(hints[parameters[0].name], where),
         outcomes=message_types(hints[parameters[1].name], where) if undo else (),
-        publishes=publishes,
+        returns=_returns(hints["return"], where),
         wants=wants,
-        may_be_silent=silent,
         is_async=is_async,
     )
 
 
-def _published(annotation: object, where: str) -> tuple[tuple[MessageType, ...], bool]:
-    """What a return annotation announces, and whether it may announce nothing."""
-    found: list[MessageType] = []
-    silent = False
+def _returns(annotation: object, where: str) -> Returns:
+    """What a return annotation announces."""
+    single: list[MessageType] = []
+    several: list[Several] = []
     for one in members(annotation):
-        if one is type(None):
-            silent = True
-        elif typing.get_origin(one) is tuple:
-            parts = typing.get_args(one)
-            silent = silent or Ellipsis in parts
-            for part in parts:
-                if part is not Ellipsis:
-                    found.extend(message_types(part, where))
-        elif one in (Event, Message, Any):
+        if one in (Event, Message, Any):
             raise DefinitionError(f"{where}: name the exact events it publishes, not {one!r}")
-        else:
-            found.extend(message_types(one, where))
-    return tuple(dict.fromkeys(found)), silent
+        if typing.get_origin(one) is tuple:
+            parts = [part for part in typing.get_args(one) if part is not Ellipsis]
+            places = tuple(message_types(part, where) for part in parts)
+            several.append(Several(places, repeats=Ellipsis in typing.get_args(one)))
+        elif one is not type(None):
+            single.extend(message_types(one, where))
+    return Returns(tuple(single), tuple(several), none=type(None) in members(annotation))

@@ -218,17 +218,33 @@ class Transaction:
         for result in results:
             body = encode(result)
             bodies.append(body)
-            outgoing = self.publish(result, body, handler.source, cause)
+            limit = self.tools.settings.max_body_bytes
+            outgoing = self.publish(result, body, handler.source, cause, max_body_bytes=limit)
             deadline.seen_own(self, outgoing, result)
         return bodies
 
     def publish(
-        self, message: Message, body: bytes, source: str, cause: Envelope | None
+        self,
+        message: Message,
+        body: bytes,
+        source: str,
+        cause: Envelope | None,
+        *,
+        max_body_bytes: int | None = None,
     ) -> Outgoing:
-        """Put one message into the outbox, caused by another or starting a flow."""
+        """Put one message into the outbox, caused by another or starting a flow.
+
+        Raises UndeclaredResultError if no service would take it.
+        """
         identifier = self.tools.ids.next()
         outgoing = make(
-            message, body, identifier=identifier, time=self._time, source=source, cause=cause
+            message,
+            body,
+            identifier=identifier,
+            time=self._time,
+            source=source,
+            cause=cause,
+            max_body_bytes=max_body_bytes,
         )
         lease_until = self.now + self.tools.settings.lease_s
         self.memory.store(outgoing, envelope_json(outgoing.envelope), self.tools.owner, lease_until)

@@ -113,6 +113,8 @@ def judge(plan: Plan, delivery: Delivery, now: float, max_body_bytes: int) -> Se
         message = decode(contract, delivery.body)
         if (subject := subject_of(message)) is not None:
             envelopes.text("subject", subject)
+            if not subject:
+                raise UndecodableError("its subject is empty")
     except UndecodableError as error:
         return (Letter(delivery, str(error), envelope),)
     except Exception as error:  # noqa: BLE001 - no message, whatever it is, may end the service

@@ -1,5 +1,6 @@
 """RabbitMQ through aio-pika, which nothing outside this package knows."""
 
+from choreo.rabbitmq import lenient
 from choreo.rabbitmq.acks import Acks
 from choreo.rabbitmq.broker import RabbitMQ, connected
 from choreo.rabbitmq.declare import DELIVERY_LIMIT, declare
@@ -7,3 +8,5 @@ from choreo.rabbitmq.journal import journal
 from choreo.rabbitmq.link import explain
 
 __all__ = ["DELIVERY_LIMIT", "Acks", "RabbitMQ", "connected", "declare", "explain", "journal"]
+
+lenient.install()

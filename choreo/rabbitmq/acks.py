@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import math
 from collections.abc import Sequence
 
 from aiormq import Channel
@@ -16,25 +16,23 @@ class Acks:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self._open: deque[int] = deque()
-        self._settled: set[int] = set()
-        self._acked: set[int] = set()
+        #: In order of arrival.
+        self._unsettled: dict[int, None] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the channel is gone: what came on it and is not acked comes again."""
+        return self.channel.is_closed
 
     def received(self, tag: int) -> None:
         """A delivery came; tags grow."""
-        self._open.append(tag)
+        self._unsettled[tag] = None
 
     def settle(self, tags: Sequence[int]) -> list[tuple[int, bool]]:
         """The acks to send, as tag and `multiple`."""
-        self._settled.update(tags)
-        reach = 0
-        while self._open and self._open[0] in self._settled:
-            tag = self._open.popleft()
-            self._settled.discard(tag)
-            if tag in self._acked:
-                self._acked.discard(tag)
-            else:
-                reach = tag
-        single = [tag for tag in tags if tag in self._settled and tag not in self._acked]
-        self._acked.update(single)
-        return [(reach, True)] * bool(reach) + [(tag, False) for tag in single]
+        for tag in tags:
+            del self._unsettled[tag]
+        lowest = next(iter(self._unsettled), math.inf)
+        below = [tag for tag in tags if tag < lowest]
+        above = [(tag, False) for tag in tags if tag > lowest]
+        return [(max(below), True), *above] if below else above

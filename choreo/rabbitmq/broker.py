@@ -15,8 +15,8 @@ from structlog.typing import FilteringBoundLogger
 from choreo.errors import CannotRunError
 from choreo.rabbitmq.acks import Acks
 from choreo.rabbitmq.declare import declare
-from choreo.rabbitmq.link import Link, explain
-from choreo.rabbitmq.messages import delivery_of, is_refused, refusal, write
+from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, Link, explain, is_cancelled
+from choreo.rabbitmq.messages import Confirm, confirmed, delivery_of, refusals, write
 from choreo.seams import Delivery, Outgoing
 from choreo.settings import Settings
 from choreo.topology import Topology
@@ -39,6 +39,8 @@ class RabbitMQ:
         self._publishing = Link(url, settings, f"{name} publishing", log, self._nothing)
         self._consuming = Link(url, settings, f"{name} consuming", log, self._consume)
         self._acks: Acks | None = None
+        #: Ids of messages that the broker did not take the last time.
+        self._failed: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer_tag: str | None = None
         self._what: tuple[Topology, str, int, Callable[[Delivery], None]] | None = None
@@ -61,7 +63,7 @@ class RabbitMQ:
     async def cancel(self) -> None:
         """Stop receiving; what was received can still be settled."""
         self._what = None
-        self._consuming.on_change(False)
+        self._consuming.tell(False)
         if self._acks is not None and self._consumer_tag is not None:
             try:
                 await self._acks.channel.basic_cancel(self._consumer_tag, timeout=CANCEL_TIMEOUT_S)
@@ -84,24 +86,39 @@ class RabbitMQ:
 
     async def publish(self, messages: Sequence[Outgoing]) -> dict[str, str]:
         """Publish and wait for the confirms; gives why any were not confirmed, by message id."""
+        channel: Channel | None = None
+        confirms: dict[str, Confirm] = {}
+        reason = ""
         try:
             async with asyncio.timeout(self._settings.publish_timeout_s):
-                channel = await self._publishing.channel()
-                confirms = await write(channel, messages)
-                await asyncio.wait(confirms.values())
+                async with self._way_of(messages) as channel:
+                    confirms = await write(channel, messages)
+                    await confirmed(channel, confirms)
         except TimeoutError:
             reason = f"no confirm within {self._settings.publish_timeout_s:g} s"
-        except _LOST as error:
+        except (*_LOST, asyncio.CancelledError) as error:
+            if is_cancelled():
+                raise
             reason = str(error) or type(error).__name__
+        if reason and channel is not None:
+            # What is under way must not meet its own repetition on one channel.
+            self._publishing.reset(channel)
+        failures = refusals(messages, confirms, reason)
+        self._failed.difference_update(confirms)
+        self._failed.update(failures)
+        return failures
+
+    @asynccontextmanager
+    async def _way_of(self, messages: Sequence[Outgoing]) -> AsyncGenerator[Channel, None]:
+        """The channel for all, in their order; what failed before goes on one of its own.
+
+        It may be what the broker closes the channel for, and with it all that is under way.
+        """
+        if self._failed.isdisjoint(one.envelope.id for one in messages):
+            yield await self._publishing.channel()
         else:
-            return {
-                one.envelope.id: refusal(one, confirms[one.envelope.id])
-                for one in messages
-                if is_refused(confirms[one.envelope.id])
-            }
-        # What is under way must not meet its own repetition on one channel.
-        self._publishing.reset()
-        return dict.fromkeys((one.envelope.id for one in messages), reason)
+            async with self._publishing.channel_apart() as channel:
+                yield channel
 
     async def declare(self, topology: Topology) -> None:
         """Declare exchanges, queues and bindings, the journal first.
@@ -109,8 +126,9 @@ class RabbitMQ:
         Raises CannotRunError if something is there in another form, or may not be made.
         """
         try:
-            await declare(await self._publishing.channel(), topology, self._settings)
-        except _LOST as error:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await declare(await self._publishing.channel(), topology, self._settings)
+        except (*_LOST, TimeoutError) as error:
             raise CannotRunError(explain(error, self._url)) from error
 
     async def close(self) -> None:

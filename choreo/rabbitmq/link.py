@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import aio_pika
 import aiormq
@@ -16,7 +17,10 @@ from choreo.errors import CannotRunError
 from choreo.settings import Settings
 
 CONNECT_TIMEOUT_S = 10
+CLOSE_TIMEOUT_S = 2
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
+#: A connection that lasted so long is no sign of a trouble that goes on.
+STEADY_S = 5.0
 
 
 class Link:
@@ -52,23 +56,29 @@ class Link:
             raise CannotRunError(explain(error, self._url)) from error
         self._task = asyncio.create_task(self._keep())
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the channel is ready right now."""
-        return self._opened.is_set()
-
     async def channel(self) -> Channel:
         """The channel, once it is open and the broker does not block it."""
         while True:
             await self._opened.wait()
-            channel, connection = self._channel, self._connection
-            if channel is not None and connection is not None and connection.transport is not None:
-                await connection.transport.connection.ready()
-                return channel
+            channel = self._channel
+            if channel is not None:
+                await channel.connection.ready()
+                if channel is self._channel:
+                    return channel
 
-    def reset(self) -> None:
-        """Give the channel up and open another."""
-        self._lost.set()
+    @asynccontextmanager
+    async def channel_apart(self) -> AsyncGenerator[Channel, None]:
+        """Another channel on the same connection: what closes it closes nothing else."""
+        channel = _known(await (await self.channel()).connection.channel())
+        try:
+            yield channel
+        finally:
+            await channel.close(timeout=CLOSE_TIMEOUT_S)
+
+    def reset(self, channel: Channel) -> None:
+        """Give the channel up and open another, unless that has happened already."""
+        if channel is self._channel:
+            self._lost.set()
 
     async def close(self) -> None:
         """Close it for good."""
@@ -89,52 +99,76 @@ class Link:
                 client_properties={"connection_name": self._name},
             )
             await self._connection.connect()
-            channel = await self._connection.channel(on_return_raises=True)
-            underlay = await channel.get_underlay_channel()
-            if not isinstance(underlay, Channel):
-                raise TypeError(f"{underlay!r} is no aiormq channel")
-            self._channel = underlay
             # aio-pika holds its channels weakly: keep it beside what lies under it.
-            self._kept = channel
-            self._channel.closing.add_done_callback(lambda _: self._give_up(underlay))
-            self._channel.on_consumer_cancel_callbacks.add(lambda _: self._give_up(underlay))
-            await self._prepare(self._channel)
+            self._kept = await self._connection.channel(on_return_raises=True)
+            channel = self._channel = _known(await self._kept.get_underlay_channel())
+            channel.closing.add_done_callback(lambda _: self.reset(channel))
+            channel.on_consumer_cancel_callbacks.add(lambda _: self.reset(channel))
+            await self._prepare(channel)
         self._opened.set()
-        self.on_change(True)
-
-    def _give_up(self, channel: Channel) -> None:
-        # One that is closed late, after its successor was opened, is no loss.
-        if channel is self._channel:
-            self._lost.set()
+        self.tell(True)
 
     async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
         wait_s = RECONNECT_FIRST_S
         while True:
+            opened_at = loop.time()
             await self._lost.wait()
             self._log.warning("connection lost, opening it again")
             await self._drop()
+            if loop.time() - opened_at >= STEADY_S:
+                wait_s = RECONNECT_FIRST_S
             while not self._opened.is_set():
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RECONNECT_LONGEST_S)
                 try:
                     await self._open()
-                except Exception as error:  # noqa: BLE001 - whatever it is, there is only trying again
+                except (Exception, asyncio.CancelledError) as error:
+                    if is_cancelled():
+                        raise
+                    # Whatever it is, there is only trying again.
                     await self._drop()
                     reason = explain(error, self._url)
                     self._log.error("cannot connect, trying again", error=reason, after_s=wait_s)
-                    await asyncio.sleep(wait_s)
-                    wait_s = min(wait_s * 2, RECONNECT_LONGEST_S)
-            wait_s = RECONNECT_FIRST_S
             self._log.info("connected again")
 
     async def _drop(self) -> None:
         self._opened.clear()
-        self.on_change(False)
+        self.tell(False)
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await connection.close()
-            except Exception as error:  # noqa: BLE001 - it is being given up whatever it says
-                self._log.debug("while closing", error=repr(error))
+            # In a task of its own: whatever comes of it, the connection is given up.
+            closing = asyncio.create_task(self._close(connection))
+            await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
+            closing.cancel()
+
+    async def _close(self, connection: AbstractConnection) -> None:
+        try:
+            await connection.close()
+        except Exception as error:  # noqa: BLE001 - it is being given up whatever it says
+            self._log.debug("while closing", error=repr(error))
+
+    def tell(self, ready: bool) -> None:
+        """Say whether it is ready; that nobody can be told is no reason not to be."""
+        try:
+            self.on_change(ready)
+        except Exception as error:  # noqa: BLE001 - the listener's affair, whatever it is
+            self._log.error("cannot show whether it is ready", ready=ready, error=repr(error))
+
+
+def is_cancelled() -> bool:
+    """Whether it is the running task that was cancelled.
+
+    aiormq lets the cancellation of its own tasks through to whoever waits for them.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _known(channel: object) -> Channel:
+    if not isinstance(channel, Channel):
+        raise TypeError(f"{channel!r} is no aiormq channel")
+    return channel
 
 
 def explain(error: BaseException, url: str) -> str:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Mapping, Sequence
+from time import time
 from typing import Any
 
 import aiormq
 from aiormq import Channel
 from aiormq.abc import ChannelFrame, DeliveredMessage
-from pamqp.body import ContentBody
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
-from choreo.seams import Delivery, Outgoing
+from choreo.rabbitmq.frames import frames
+from choreo.seams import Delivery, Origin, Outgoing
 
 Confirm = asyncio.Future[Any]
 
@@ -29,68 +26,53 @@ async def write(channel: Channel, messages: Sequence[Outgoing]) -> dict[str, Con
     `Channel.basic_publish` is one task, one lock and one system call a message: at full load
     that is a third of the process's time. This is the same for many.
     """
+    now = time()
+    size = channel.max_content_size
+    payload = b"".join(
+        [part for one in messages for part in frames(one, channel.number, size, now)]
+    )
     confirms: dict[str, Confirm] = {}
-    now = datetime.now(UTC)
     async with channel.lock:
-        frames: list[Any] = []
+        await channel.write_queue.put(ChannelFrame(payload, should_close=False))
+        # Counted only now that nothing can fail any more: the broker counts what reaches it.
         for message in messages:
-            properties = _properties(message, now)
             channel.delivery_tag += 1
             confirm: Confirm = channel.create_future()
             channel.confirmations[channel.delivery_tag] = confirm
             channel.message_id_delivery_tag[message.envelope.id] = channel.delivery_tag
             confirms[message.envelope.id] = confirm
-            frames.append(
-                Basic.Publish(
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    mandatory=message.mandatory,
-                )
-            )
-            frames.append(ContentHeader(body_size=len(message.body), properties=properties))
-            size = channel.max_content_size
-            frames.extend(
-                ContentBody(message.body[at : at + size])
-                for at in range(0, len(message.body), size)
-            )
-        await channel.write_queue.put(ChannelFrame.marshall(channel.number, frames))
-
-    def forget(identifier: str, _: Confirm) -> None:
-        channel.message_id_delivery_tag.pop(identifier, None)
-
-    for identifier, confirm in confirms.items():
-        confirm.add_done_callback(partial(forget, identifier))
     return confirms
 
 
-def _properties(message: Outgoing, now: datetime) -> Basic.Properties:
-    envelope = message.envelope
-    return Basic.Properties(
-        content_type="application/json",
-        delivery_mode=2,
-        message_id=envelope.id,
-        correlation_id=envelope.flow,
-        message_type=envelope.type,
-        app_id=envelope.service,
-        timestamp=now,
-        headers=dict(envelope.headers()),
-    )
+async def confirmed(channel: Channel, confirms: Mapping[str, Confirm]) -> None:
+    """Wait until the broker has taken or refused each."""
+    await asyncio.wait(confirms.values())
+    for identifier in confirms:
+        channel.message_id_delivery_tag.pop(identifier, None)
 
 
-def is_refused(confirm: Confirm) -> bool:
-    """Whether the broker did not take the message."""
-    return confirm.cancelled() or confirm.exception() is not None
+def refusals(
+    messages: Sequence[Outgoing], confirms: Mapping[str, Confirm], reason: str
+) -> dict[str, str]:
+    """Why each message that the broker did not take was not taken; `reason`: it said nothing."""
+    found = {}
+    for message in messages:
+        confirm = confirms.get(message.envelope.id)
+        if confirm is None or not confirm.done():
+            found[message.envelope.id] = reason
+        elif confirm.cancelled() or confirm.exception() is not None:
+            found[message.envelope.id] = _refusal(message, confirm)
+    return found
 
 
-def refusal(message: Outgoing, confirm: Confirm) -> str:
-    """Why the broker did not take the message."""
+def _refusal(message: Outgoing, confirm: Confirm) -> str:
     error = None if confirm.cancelled() else confirm.exception()
     if isinstance(error, aiormq.exceptions.PublishError):
         return f"no queue hears {message.routing_key} on {message.exchange}: is its service there?"
     return "the connection was lost" if error is None else str(error) or type(error).__name__
 
 
-def delivery_of(message: DeliveredMessage, origin: object = None) -> Delivery:
+def delivery_of(message: DeliveredMessage, origin: Origin | None = None) -> Delivery:
     """What arrived; `origin` is what tells later where it may be acked."""
     frame: Any = message.delivery
     properties = message.header.properties

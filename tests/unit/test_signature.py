@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, assert_type
 
 import pytest
 
-from choreo import Connection, Context, DefinitionError, Event, Service, UndeclaredResultError, plan
+from choreo import (
+    Connection,
+    Context,
+    DefinitionError,
+    Event,
+    Service,
+    UndeclaredResultError,
+    plan,
+    topology,
+)
 from choreo.signature import read
 
 
@@ -57,6 +68,52 @@ def test_what_is_not_announced_is_not_published(returned: object) -> None:
         read(handle).results(returned)
 
 
+def test_a_return_annotation_is_taken_at_its_word() -> None:
+    def one(asked: Asked) -> Yes: ...  # type: ignore[empty-body]
+    def both(asked: Asked) -> tuple[Yes, Yes | No]: ...  # type: ignore[empty-body]
+    def many(asked: Asked) -> tuple[Yes, ...] | No: ...  # type: ignore[empty-body]
+    def none(asked: Asked) -> None: ...
+
+    fits: list[tuple[Callable[..., Any], list[object]]] = [
+        (one, [Yes()]),
+        (both, [(Yes(), Yes()), (Yes(), No())]),
+        (many, [(), (Yes(),), (Yes(), Yes()), No()]),
+        (none, [None]),
+    ]
+    for fn, every in fits:
+        for returned in every:
+            read(fn).results(returned)
+    refused: list[tuple[Callable[..., Any], object, str]] = [
+        (one, (), "returned (); declared Yes"),
+        (one, (Yes(),), "returned (Yes); declared Yes"),
+        (one, (Yes(), Yes()), "returned (Yes, Yes); declared Yes"),
+        (one, [Yes()], "returned list; declared Yes"),
+        (both, Yes(), "returned Yes; declared tuple[Yes, Yes | No]"),
+        (both, (Yes(),), "returned (Yes); declared tuple[Yes, Yes | No]"),
+        (both, (No(), Yes()), "returned (No, Yes); declared tuple[Yes, Yes | No]"),
+        (both, None, "returned None; declared tuple[Yes, Yes | No]"),
+        (many, None, "returned None; declared No | tuple[Yes, ...]"),
+        (many, (No(),), "returned (No); declared No | tuple[Yes, ...]"),
+        (many, ("x",) * 9, "returned (str, str, str, str, str, ...); declared No | tuple"),
+        (none, (), "returned (); declared None"),
+    ]
+    for fn, returned, says in refused:
+        with pytest.raises(UndeclaredResultError, match=re.escape(says)):
+            read(fn).results(returned)
+
+
+def test_who_may_be_silent() -> None:
+    def never(asked: Asked) -> tuple[Yes, No] | Yes: ...  # type: ignore[empty-body]
+    def none(asked: Asked) -> Yes | None: ...
+    def many(asked: Asked) -> tuple[Yes, ...]: ...  # type: ignore[empty-body]
+    def empty(asked: Asked) -> Yes | tuple[()]: ...  # type: ignore[empty-body]
+
+    assert [read(one).may_be_silent for one in (never, none, many, empty)] == [
+        False, True, True, True,
+    ]  # fmt: skip
+    assert read(never).publishes == (Yes, No)
+
+
 def no_return(asked: Asked): ...  # type: ignore[no-untyped-def]
 def bare_return(asked: Asked) -> Event: ...  # type: ignore[empty-body]
 def any_return(asked: Asked) -> Any: ...
@@ -66,6 +123,10 @@ def no_message() -> None: ...
 def other_message(asked: str) -> None: ...
 def other_return(asked: Asked) -> int: ...  # type: ignore[empty-body]
 async def connection_outside(asked: Asked, db: Connection) -> None: ...
+def unknown(asked: NoSuchName) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def no_attribute(asked: re.NoSuchName) -> None: ...  # type: ignore[name-defined]
+def not_subscribable(asked: Asked[int]) -> None: ...  # type: ignore[type-arg]
+def no_type(asked: 3) -> None: ...  # type: ignore[valid-type]
 
 
 @pytest.mark.parametrize(
@@ -80,12 +141,30 @@ async def connection_outside(asked: Asked, db: Connection) -> None: ...
         (other_message, "no event or command"),
         (other_return, "no event or command"),
         (connection_outside, "takes no connection"),
+        (unknown, "cannot read its annotations: NameError"),
+        (no_attribute, "cannot read its annotations: AttributeError"),
+        (not_subscribable, "cannot read its annotations: TypeError"),
+        (no_type, "3 is no event or command"),
     ],
 )
 def test_a_vague_handler_is_refused_where_it_stands(handler: Callable[..., Any], says: str) -> None:
     with pytest.raises(DefinitionError, match=says) as caught:
         Service("vague").on(handler)
     assert f"{__file__}:" in str(caught.value)
+
+
+def test_what_is_no_function_is_refused() -> None:
+    for wrong in (partial(other_return), Asked, 3):
+        with pytest.raises(DefinitionError, match="is no function"):
+            Service("vague").on(wrong)  # type: ignore[arg-type]
+
+
+def test_an_adapter_with_unreadable_annotations_is_refused_where_it_stands() -> None:
+    with pytest.raises(DefinitionError, match=f"{__file__}:.*cannot read its annotations"):
+
+        @Service("vague").adapter
+        async def make() -> AsyncGenerator[NoSuchName, None]:  # type: ignore[name-defined]  # noqa: F821
+            yield 3
 
 
 def test_a_handler_stays_a_plain_callable() -> None:
@@ -126,6 +205,89 @@ def test_an_undo_takes_back_what_its_step_publishes() -> None:
 
     routes = {kind.__name__: [one.key for one in found] for kind, found in service.routes().items()}
     assert routes == {"Asked": ["answer"], "Cancelled": ["take_back"]}
+
+
+def test_an_undo_stays_a_plain_callable_of_its_own_type() -> None:
+    service = Service("typed")
+
+    @service.on
+    def answer(asked: Asked) -> Yes | No:
+        return Yes()
+
+    @answer.undo
+    def take_back(cause: Cancelled, outcome: Yes) -> No:
+        return No()
+
+    assert_type(take_back(Cancelled(), Yes()), No)
+    take_back(Cancelled(), 3)  # type: ignore[arg-type]
+
+
+def test_what_is_no_message_ends_nothing() -> None:
+    service = Service("wrong")
+    with pytest.raises(DefinitionError, match="until: 3 is no event or command"):
+
+        @service.deadline(Yes, within=timedelta(seconds=1), until=3)  # type: ignore[arg-type]
+        def late(yes: Yes) -> None: ...
+
+    with pytest.raises(DefinitionError, match="unless: 3 is no event or command"):
+
+        @service.on(final="x", unless=3)  # type: ignore[call-overload, untyped-decorator]
+        def answer(asked: Asked) -> None: ...
+
+
+class OrderPaid(Event, topic="signature.order_paid", subject="order"):
+    order: str
+
+
+class OrderDropped(Event, topic="signature.order_dropped", subject="order"):
+    order: str
+
+
+class Shipped(Event, topic="signature.shipped", subject="shipment"):
+    shipment: str
+
+
+def test_a_cause_must_be_able_to_reach_the_step() -> None:
+    service = Service("subjects")
+
+    @service.on
+    def answer(heard: OrderPaid | Shipped) -> Yes:
+        return Yes()
+
+    says = r"OrderDropped is about 'order' and Shipped about 'shipment', .* or OrderDropped none"
+    with pytest.raises(DefinitionError, match=f"{__file__}:.*take_back: {says}"):
+
+        @answer.undo
+        def take_back(cause: OrderDropped, outcome: Yes) -> None: ...
+
+    with pytest.raises(DefinitionError, match=f"tell: unless: {says}"):
+
+        @service.on(final="said", unless=Cancelled | OrderDropped)
+        def tell(shipped: Shipped) -> Yes:
+            return Yes()
+
+    with pytest.raises(DefinitionError, match=f"late: until: {says}"):
+
+        @service.deadline(Shipped, within=timedelta(seconds=1), until=OrderDropped)
+        def late(shipped: Shipped) -> None: ...
+
+    with pytest.raises(DefinitionError, match="OrderDropped is about 'order' and Asked about noth"):
+
+        @service.on(final="said", unless=OrderDropped)
+        def reply(asked: Asked) -> Yes:
+            return Yes()
+
+    @answer.undo
+    def take_all_back(cause: Cancelled, outcome: Yes) -> None: ...
+
+    @service.on
+    def pay(paid: OrderPaid) -> Yes:
+        return Yes()
+
+    @pay.undo
+    def pay_back(cause: OrderDropped | Cancelled, outcome: Yes) -> None: ...
+
+    assert set(service.handlers) == {"answer", "take_all_back", "pay", "pay_back"}
 
 
 def test_a_final_step_has_no_undo_and_may_be_kept_from_running() -> None:
@@ -192,3 +354,6 @@ def test_names_and_adapters_are_checked() -> None:
 
     with pytest.raises(DefinitionError, match="lower case"):
         Service("Not-This")
+    for taken in (topology.JOURNAL, topology.CHOREO):
+        with pytest.raises(DefinitionError, match="choreo itself uses this name"):
+            Service(taken)
