@@ -75,7 +75,10 @@ class Fragile:
     async def _handles_all(self, ended: asyncio.Task[int]) -> bool:
         end = time.monotonic() + PATIENCE_S
         while not ended.done():
-            if {"done", "parked"} >= self.statuses().keys() and self._all_known():
+            inbox = self.rows("inbox")
+            if self._published == {row.message_id for row in inbox} and {"done", "parked"} >= {
+                row.status for row in inbox
+            }:
                 return True
             assert time.monotonic() < end, f"it does not end: {self.statuses()}"
             await asyncio.sleep(0.05)
@@ -85,9 +88,6 @@ class Fragile:
     def statuses(self) -> Counter[str]:
         """How many messages have come how far."""
         return Counter(row.status for row in self.rows("inbox"))
-
-    def _all_known(self) -> bool:
-        return {row.message_id for row in self.rows("inbox")} == self._published
 
     def rows(self, table: str | sa.Table) -> list[sa.Row[tuple[object, ...]]]:
         """A table of its database; nothing before that is made."""
