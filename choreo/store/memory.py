@@ -1,7 +1,4 @@
-"""The statements on a service's memory: inbox and steps, outbox, due, tombstones, dead letters.
-
-Every statement is built once, with bind parameters: building costs more than running.
-"""
+"""A service's memory: inbox and steps, outbox, due, tombstones, dead letters."""
 
 from __future__ import annotations
 
@@ -11,13 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import sqlalchemy as sa
 from pydantic_core import to_json
-from sqlalchemy import Connection, bindparam
+from sqlalchemy import Connection
 
 from choreo.envelope import Envelope
 from choreo.seams import Outgoing
-from choreo.store.tables import dead, due, inbox, outbox, tombstones
+from choreo.store import statements as sql
 
 Row = dict[str, Any]
 
@@ -59,103 +55,6 @@ class Known:
     crashes: int
 
 
-def _by_key(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
-    return sa.and_(*(table.c[name] == bindparam(f"k_{name}") for name in names))
-
-
-def _any_or_equal(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
-    """Everything where the parameter is None; the cast tells PostgreSQL what it would be."""
-    given: sa.BindParameter[Any] = bindparam(name)
-    return sa.or_(sa.cast(given, sa.String).is_(None), column == given)
-
-
-_KNOWN = sa.select(
-    inbox.c.message_id, inbox.c.handler, inbox.c.digest, inbox.c.status, inbox.c.crashes
-).where(inbox.c.message_id.in_(bindparam("ids", expanding=True)))
-_REMEMBER = inbox.insert()
-_INBOX_KEY = _by_key(inbox, "message_id", "handler")
-_REVISE = inbox.update().where(_INBOX_KEY)
-_STEP = sa.select(inbox).where(_INBOX_KEY)
-_STEPS = (
-    sa.select(inbox)
-    .where(_by_key(inbox, "flow", "handler"))
-    .where(_any_or_equal(inbox.c.subject, "subject"))
-    .order_by(inbox.c.at.desc())
-)
-
-_STORE_OUTGOING = outbox.insert()
-_FORGET = outbox.delete().where(outbox.c.id.in_(bindparam("ids", expanding=True)))
-
-_BURIED = sa.select(tombstones.c.flow, tombstones.c.handler, tombstones.c.subject).where(
-    tombstones.c.flow.in_(bindparam("flows", expanding=True))
-)
-_BURY = tombstones.insert()
-
-_DUE_KEY = _by_key(due, "kind", "handler", "message_id")
-_SCHEDULE = due.insert()
-_DUE = (
-    sa.select(due).where(due.c.at <= bindparam("now")).order_by(due.c.at).limit(bindparam("most"))
-)
-_OUTSIDE = due.c.handler.in_(bindparam("outside", expanding=True))
-_DUE_INSIDE, _DUE_OUTSIDE = _DUE.where(sa.not_(_OUTSIDE)), _DUE.where(_OUTSIDE)
-_HAND_OUT = (
-    due.update()
-    .where(_DUE_KEY)
-    .values(owner=bindparam("owner"), at=bindparam("at"), crashes=bindparam("crashes"))
-)
-_NEXT_DUE = sa.select(sa.func.min(due.c.at))
-_RESCHEDULE = due.update().where(_DUE_KEY)
-_CLEAR = due.delete().where(_DUE_KEY)
-_MOVABLE = ("at", "owner", "attempts", "first_failed", "last_failed", "error")
-_MOVE = (
-    due.update()
-    .where(_DUE_KEY, due.c.owner == bindparam("k_owner"))
-    .values({name: bindparam(name) for name in _MOVABLE})
-)
-# One that is under way is left alone.
-_WAKE = (
-    due.update()
-    .where(_DUE_KEY, due.c.owner.is_(None))
-    .values(at=bindparam("at"), attempts=0, crashes=0)
-)
-_CLAIM = due.delete().where(_DUE_KEY, due.c.owner == bindparam("k_owner"))
-_CLEAR_DEADLINES = (
-    due.delete()
-    .where(_by_key(due, "kind", "flow", "handler"))
-    .where(_any_or_equal(due.c.subject, "subject"))
-)
-_IN_HAND = sa.select(due).where(due.c.owner.is_not(None))
-_RELEASE_DUE = (
-    due.update().where(due.c.owner == bindparam("k_owner")).values(at=bindparam("at"), owner=None)
-)
-_LEFT_BEHIND = (
-    sa.select(outbox)
-    .where(
-        sa.or_(
-            bindparam("alone", type_=sa.Boolean),
-            outbox.c.owner == bindparam("owner"),
-            outbox.c.lease_until < bindparam("now"),
-        )
-    )
-    .order_by(outbox.c.id)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-)
-_TAKE_OVER = (
-    outbox.update()
-    .where(outbox.c.id == bindparam("k_id"))
-    .values(owner=bindparam("owner"), lease_until=bindparam("lease_until"))
-)
-_RENEW = (
-    outbox.update()
-    .where(outbox.c.owner == bindparam("k_owner"))
-    .values(lease_until=bindparam("lease_until"))
-)
-
-_PARK = dead.insert()
-_HAS_LETTER = sa.select(dead.c.id).where(_by_key(dead, "digest", "message_id")).limit(1)
-
-
 class Memory:
     """A service's memory, within one open transaction."""
 
@@ -168,9 +67,9 @@ class Memory:
     def flush(self) -> None:
         """Write what was gathered, each table in one statement."""
         for statement, rows in (
-            (_REMEMBER, self._inbox),
-            (_STORE_OUTGOING, self._outbox),
-            (_SCHEDULE, self._due),
+            (sql.REMEMBER, self._inbox),
+            (sql.STORE_OUTGOING, self._outbox),
+            (sql.SCHEDULE, self._due),
         ):
             if rows:
                 self.db.execute(statement, rows)
@@ -180,7 +79,7 @@ class Memory:
 
     def known(self, message_ids: Sequence[str]) -> dict[tuple[str, str], Known]:
         """What the inbox holds of these messages, by message id and handler."""
-        rows = self.db.execute(_KNOWN, {"ids": message_ids})
+        rows = self.db.execute(sql.KNOWN, {"ids": message_ids})
         return {(row[0], row[1]): Known(row[2], row[3], row[4]) for row in rows}
 
     def remember(
@@ -216,20 +115,22 @@ class Memory:
         """Change what the inbox holds of a message."""
         self.flush()
         self.db.execute(
-            _REVISE.values(**values), {"k_message_id": message_id, "k_handler": handler}
+            sql.REVISE.values(**values), {"k_message_id": message_id, "k_handler": handler}
         )
 
     def step(self, message_id: str, handler: str) -> Row | None:
         """The inbox's whole row, or None."""
         self.flush()
-        found = self.db.execute(_STEP, {"k_message_id": message_id, "k_handler": handler})
+        found = self.db.execute(sql.STEP, {"k_message_id": message_id, "k_handler": handler})
         row = found.mappings().one_or_none()
         return None if row is None else dict(row)
 
     def steps(self, flow: str, handler: str, subject: str | None) -> list[Row]:
         """Every run of a step in a flow, newest first; a subject narrows it to equal ones."""
         self.flush()
-        found = self.db.execute(_STEPS, {"k_flow": flow, "k_handler": handler, "subject": subject})
+        found = self.db.execute(
+            sql.STEPS, {"k_flow": flow, "k_handler": handler, "subject": subject}
+        )
         return [dict(row) for row in found.mappings()]
 
     # Outbox.
@@ -252,27 +153,27 @@ class Memory:
     def forget(self, ids: Iterable[str]) -> None:
         """Take confirmed messages out of the outbox."""
         if known := list(ids):
-            self.db.execute(_FORGET, {"ids": known})
+            self.db.execute(sql.FORGET, {"ids": known})
 
     # Tombstones.
 
     def buried(self, flows: Iterable[str]) -> set[tuple[str, str, str]]:
         """Flow, handler and subject of what must not run any more."""
-        rows = self.db.execute(_BURIED, {"flows": list(set(flows))})
+        rows = self.db.execute(sql.BURIED, {"flows": list(set(flows))})
         return {(row[0], row[1], row[2]) for row in rows}
 
     def bury(self, flow: str, handler: str, subject: str, at: float) -> None:
         """Keep a handler from running in a flow; the caller knows that it is not buried yet."""
-        self.db.execute(_BURY, {"flow": flow, "handler": handler, "subject": subject, "at": at})
+        self.db.execute(sql.BURY, {"flow": flow, "handler": handler, "subject": subject, "at": at})
 
     # Due.
 
     def due(self, now: float, most: int, outside: Collection[str], room: int) -> list[Row]:
         """What is due, longest first; of the handlers that call outside at most `room`."""
         given = {"now": now, "outside": list(outside)}
-        rows = list(self.db.execute(_DUE_INSIDE, {**given, "most": most}).mappings())
+        rows = list(self.db.execute(sql.DUE_INSIDE, {**given, "most": most}).mappings())
         if outside and room > 0:
-            rows += self.db.execute(_DUE_OUTSIDE, {**given, "most": room}).mappings()
+            rows += self.db.execute(sql.DUE_OUTSIDE, {**given, "most": room}).mappings()
         return [dict(row) for row in rows]
 
     def hand_out(self, rows: Sequence[Row]) -> None:
@@ -280,12 +181,12 @@ class Memory:
         names = ("owner", "at", "crashes")
         if rows:
             self.db.execute(
-                _HAND_OUT, [{**_key(row), **{name: row[name] for name in names}} for row in rows]
+                sql.HAND_OUT, [{**_key(row), **{name: row[name] for name in names}} for row in rows]
             )
 
     def next_due(self) -> float | None:
         """When the next thing is due."""
-        found: float | None = self.db.execute(_NEXT_DUE).scalar()
+        found: float | None = self.db.execute(sql.NEXT_DUE).scalar()
         return found
 
     def schedule(self, **row: Any) -> None:
@@ -295,38 +196,38 @@ class Memory:
     def reschedule(self, row: Row, **values: Any) -> None:
         """Change something that is due."""
         self.flush()
-        self.db.execute(_RESCHEDULE.values(**values), _key(row))
+        self.db.execute(sql.RESCHEDULE.values(**values), _key(row))
 
     def move(self, before: Row, after: Row) -> bool:
         """Change something that is due; False if somebody else did meanwhile."""
         self.flush()
-        changed = {name: after[name] for name in _MOVABLE}
-        found = self.db.execute(_MOVE, {**_key(before), "k_owner": before["owner"], **changed})
+        changed = {name: after[name] for name in sql.MOVABLE}
+        found = self.db.execute(sql.MOVE, {**_key(before), "k_owner": before["owner"], **changed})
         return found.rowcount == 1
 
     def wake(self, kind: Kind, handler: str, message_id: str, now: float) -> None:
         """Make something due that waited for something else."""
         self.flush()
         key = {"k_kind": kind.value, "k_handler": handler, "k_message_id": message_id}
-        self.db.execute(_WAKE, {**key, "at": now})
+        self.db.execute(sql.WAKE, {**key, "at": now})
 
     def claim(self, row: Row) -> bool:
         """Take something out that is due; False if somebody else did, or moved it."""
         self.flush()
-        return self.db.execute(_CLAIM, {**_key(row), "k_owner": row["owner"]}).rowcount == 1
+        return self.db.execute(sql.CLAIM, {**_key(row), "k_owner": row["owner"]}).rowcount == 1
 
     def clear(self, kind: Kind, handler: str, message_id: str) -> None:
         """Take something out, due or not."""
         self.flush()
         self.db.execute(
-            _CLEAR, {"k_kind": kind.value, "k_handler": handler, "k_message_id": message_id}
+            sql.CLEAR, {"k_kind": kind.value, "k_handler": handler, "k_message_id": message_id}
         )
 
     def clear_deadlines(self, flow: str, handler: str, subject: str | None) -> None:
         """Take a flow's deadlines out, narrowed to a subject if there is one."""
         self.flush()
         self.db.execute(
-            _CLEAR_DEADLINES,
+            sql.CLEAR_DEADLINES,
             {
                 "k_kind": Kind.DEADLINE.value,
                 "k_flow": flow,
@@ -349,7 +250,7 @@ class Memory:
         `alone`: no other instance can be alive; otherwise what others had in hand becomes due
         when it counts as lost.
         """
-        for found in self.db.execute(_IN_HAND).mappings().all():
+        for found in self.db.execute(sql.IN_HAND).mappings().all():
             row = dict(found)
             if (row["kind"], row["handler"], row["message_id"]) in in_hand:
                 self.reschedule(row, at=lost_at, owner=owner)
@@ -370,15 +271,15 @@ class Memory:
     ) -> list[Outgoing]:
         """Take over the outbox rows of the dead and renew the leases of one's own."""
         if in_hand:
-            self.db.execute(_RENEW, {"k_owner": owner, "lease_until": lease_until})
+            self.db.execute(sql.RENEW, {"k_owner": owner, "lease_until": lease_until})
         found = self.db.execute(
-            _LEFT_BEHIND, {"owner": owner, "now": now, "alone": alone, "most": 5000}
+            sql.LEFT_BEHIND, {"owner": owner, "now": now, "alone": alone, "most": 5000}
         ).mappings()
         taken = [row for row in found if row["id"] not in in_hand]
         if taken:
             keys = [{"k_id": row["id"]} for row in taken]
             self.db.execute(
-                _TAKE_OVER, [{**k, "owner": owner, "lease_until": lease_until} for k in keys]
+                sql.TAKE_OVER, [{**k, "owner": owner, "lease_until": lease_until} for k in keys]
             )
         return [
             Outgoing(
@@ -393,18 +294,18 @@ class Memory:
 
     def release(self, owner: str, now: float) -> None:
         """Let others have at once what this instance leaves behind."""
-        self.db.execute(_RENEW, {"k_owner": owner, "lease_until": now})
-        self.db.execute(_RELEASE_DUE, {"k_owner": owner, "at": now})
+        self.db.execute(sql.RENEW, {"k_owner": owner, "lease_until": now})
+        self.db.execute(sql.RELEASE_DUE, {"k_owner": owner, "at": now})
 
     # Dead letters.
 
     def park(self, row: Row) -> None:
         """Enter a dead letter."""
-        self.db.execute(_PARK, row)
+        self.db.execute(sql.PARK, row)
 
     def has_letter(self, message_id: str, digest: bytes) -> bool:
         """Whether there is a letter of this message."""
-        found = self.db.execute(_HAS_LETTER, {"k_digest": digest, "k_message_id": message_id})
+        found = self.db.execute(sql.HAS_LETTER, {"k_digest": digest, "k_message_id": message_id})
         return found.first() is not None
 
 
