@@ -11,7 +11,7 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 
 from choreo.errors import CannotRunError
-from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, explain
+from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, address, explain
 from choreo.rabbitmq.messages import delivery_of
 from choreo.seams import Delivery
 from choreo.topology import JOURNAL
@@ -29,11 +29,15 @@ async def journal(
     """
     arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await aio_pika.connect(url)
-    except Exception as error:
+        connection = aio_pika.Connection(address(url))
+    except ValueError as error:
         raise CannotRunError(explain(error, url)) from error
     async with connection:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await connection.connect()
+        except Exception as error:
+            raise CannotRunError(explain(error, url)) from error
         opened = await connection.channel()
         channel = await opened.get_underlay_channel()
 

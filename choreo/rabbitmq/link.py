@@ -90,12 +90,9 @@ class Link:
     async def _open(self) -> None:
         self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            url = URL(self._url)
-            if url.scheme not in ("amqp", "amqps"):
-                raise ValueError(f"a URL of {url.scheme!r}")  # the client takes any
             # Not `aio_pika.connect`: a connection that comes to nothing must be closed, too.
             self._connection = aio_pika.Connection(
-                url.update_query(heartbeat=self._settings.heartbeat_s),
+                address(self._url).update_query(heartbeat=self._settings.heartbeat_s),
                 client_properties={"connection_name": self._name},
             )
             await self._connection.connect()
@@ -169,6 +166,14 @@ def _known(channel: object) -> Channel:
     if not isinstance(channel, Channel):
         raise TypeError(f"{channel!r} is no aiormq channel")
     return channel
+
+
+def address(url: str) -> URL:
+    """The broker's URL; raises ValueError if it is none of AMQP, as the client takes any."""
+    parsed = URL(url)
+    if parsed.scheme not in ("amqp", "amqps"):
+        raise ValueError(f"a URL of {parsed.scheme!r}")
+    return parsed
 
 
 def explain(error: BaseException, url: str) -> str:
