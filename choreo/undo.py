@@ -27,7 +27,7 @@ def for_cause(tx: Transaction, unit: Unit, *, give_up: bool = False) -> None:
     step, handler = _step_of(unit), unit.route.handler
     for row in _stop(tx, unit, step):
         match row["status"]:
-            case Status.STARTED | Status.PARKED:
+            case Status.STARTED | Status.PARKED | Status.WAITING:
                 _owe(tx, row, unit)
             case Status.DONE if row["undo"] != UNDONE and accepted(handler, row["outcome"]):
                 if give_up:
@@ -120,7 +120,8 @@ def _stop(tx: Transaction, unit: Unit, step: Step[..., Any]) -> list[Row]:
     tx.bury(flow, step.name, subject)
     others = []
     for row in tx.memory.steps(flow, step.name, subject):
-        if row["status"] == Status.WAITING and row["undo"] is None:
+        # A call that waits was parked and sent back: unlike a `def`, it may have had its effect.
+        if row["status"] == Status.WAITING and row["undo"] is None and not step.is_async:
             _cancel(tx, row)
         else:
             others.append(row)

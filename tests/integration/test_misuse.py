@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -291,6 +292,22 @@ async def test_a_parked_call_that_is_sent_back_comes_to_its_outcome_and_is_undon
         await until(lambda: running.rows("due"), "the undo is owed")
         [letter] = running.rows("dead")
         running.execute(lambda db: send_back(db, letter, 0.0))
+        await until(lambda: running.events(TakenBack), "taken back")
+        await running.settled()
+        assert {key for _, key in clumsy.outside.calls} == {"m"}
+        assert running.rows("due") == running.rows("dead") == []
+
+
+async def test_a_call_that_is_sent_back_just_before_its_flow_dies_is_undone(
+    stage: StageMaker, clumsy: Clumsy
+) -> None:
+    clumsy.outside.fails = 2
+    async with stage(attempts=2) as running:
+        await running.publish(Poked(what="call"), id="m", flow="f")
+        await until(lambda: running.rows("dead"), "parked: it may have had its effect")
+        [letter] = running.rows("dead")
+        running.execute(lambda db: send_back(db, letter, time.time() + 1))
+        await running.publish(Cancelled(), flow="f")
         await until(lambda: running.events(TakenBack), "taken back")
         await running.settled()
         assert {key for _, key in clumsy.outside.calls} == {"m"}
