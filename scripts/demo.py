@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ import aio_pika
 import ordering
 import typer
 from books import Books, Check
+from interruptible import until_signalled
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -131,7 +131,7 @@ def main(
     var = Path(tempfile.mkdtemp(prefix="choreo-demo-"))
     try:
         console = None if as_json else frame.console()
-        told, checks = asyncio.run(_until_signalled(_settings_for(var), console))
+        told, checks = asyncio.run(until_signalled(_run(_settings_for(var), console)))
     finally:
         if keep:
             say(f"Kept: {var}")
@@ -161,26 +161,6 @@ def _settings_for(var: Path) -> Settings:
             del os.environ[name]
     os.environ["CHOREO_VAR"] = str(var)
     return frame.prepare()
-
-
-async def _until_signalled(
-    settings: Settings, console: Console | None
-) -> tuple[list[Told], list[Check]]:
-    """Run the demo; a signal that ends it ends everything that it started first."""
-    loop, running = asyncio.get_running_loop(), asyncio.create_task(_run(settings, console))
-    told: list[int] = []
-
-    def stop(number: int) -> None:
-        told.append(number)
-        if len(told) == 1:
-            running.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
-    await asyncio.wait((running,))
-    if running.cancelled():
-        raise typer.Exit(128 + told[0])
-    return running.result()
 
 
 async def _run(settings: Settings, console: Console | None) -> tuple[list[Told], list[Check]]:

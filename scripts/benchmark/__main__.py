@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import platform
-import signal
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Sequence
@@ -20,6 +19,7 @@ import aio_pika
 import psycopg
 import servers
 import typer
+from interruptible import until_signalled
 
 from benchmark import flow
 from benchmark.peers import faststream_bare, faststream_twin, raw
@@ -79,31 +79,13 @@ def main(
     if quick:
         messages, rounds, orders = 2000, 1, 50
     bench = Bench(frame.prepare(), wanted, messages, rounds, orders)
-    report = asyncio.run(_until_signalled(bench))
+    report = asyncio.run(until_signalled(bench.run()))
     if as_json:
         print(json.dumps(report.as_json()))
     else:
         report.show(frame.console())
     if not report.is_met:
         raise typer.Exit(frame.FOUND_SOMETHING)
-
-
-async def _until_signalled(bench: Bench) -> Report:
-    """Run it; a signal that ends it ends everything that it started first."""
-    loop, running = asyncio.get_running_loop(), asyncio.create_task(bench.run())
-    told: list[int] = []
-
-    def stop(number: int) -> None:
-        told.append(number)
-        if len(told) == 1:
-            running.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop, number)
-    await asyncio.wait((running,))
-    if running.cancelled():
-        raise typer.Exit(128 + told[0])
-    return running.result()
 
 
 class Bench:
