@@ -2,6 +2,8 @@
 
 from sqlalchemy import Connection
 
+from choreo.conducting import Failure
+from choreo.conductor import Ask, Conductor, Tell
 from choreo.contract import Command, Event
 from choreo.errors import (
     CannotRunError,
@@ -15,15 +17,19 @@ from choreo.service import Service
 from choreo.signature import Context
 
 __all__ = [
+    "Ask",
     "CannotRunError",
     "ChoreoError",
     "Command",
+    "Conductor",
     "Connection",
     "Context",
     "DefinitionError",
     "Event",
+    "Failure",
     "Reject",
     "Retry",
     "Service",
+    "Tell",
     "UndeclaredResultError",
 ]

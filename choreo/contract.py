@@ -184,6 +184,12 @@ def subject_of(message: Message) -> str | None:
     return None if value is None else str(value)
 
 
+def contract_of(wire_type: str) -> type[Message] | None:
+    """The contract that travels under this wire type, if one of those imported so far does."""
+    topic, _, version = wire_type.rpartition(".v")
+    return _contracts.get((topic, int(version))) if version.isdecimal() else None
+
+
 def contracts() -> Mapping[tuple[str, int], type[Message]]:
     """Every contract imported so far, by topic and version."""
     return MappingProxyType(_contracts)

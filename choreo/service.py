@@ -48,6 +48,8 @@ class Handler(Generic[P, R]):
         self.summary: str = (inspect.getdoc(fn) or "").partition("\n")[0]
         self.source = f"/{service.name}/{self.name}"
         self.timeout_s: float | None = None
+        #: The conductor that it was derived for, if it was.
+        self.conductor: str | None = None
         self.__doc__ = fn.__doc__
         self.__wrapped__ = fn
 
@@ -90,7 +92,7 @@ class Step(Handler[P, R]):
                     f"{place(fn)}: {fn.__name__} undoes {outcome.__name__}, which "
                     f"{self.name} does not publish"
                 )
-        _must_reach(signature.consumes, self.signature.consumes, f"{place(fn)}: {fn.__name__}")
+        must_reach(signature.consumes, self.signature.consumes, f"{place(fn)}: {fn.__name__}")
         handler: Handler[Q, S] = Handler(self.service, fn, signature, "undo")
         self.service.enter(handler)
         self.taken_back_by = handler
@@ -121,7 +123,7 @@ class Route:
         return f"{self.handler.name}.{self.role}"
 
 
-def _must_reach(causes: Sequence[MessageType], begun_by: Sequence[MessageType], where: str) -> None:
+def must_reach(causes: Sequence[MessageType], begun_by: Sequence[MessageType], where: str) -> None:
     """Refuse causes that would never find what they are to end: a subject equals its like only."""
     for cause in causes:
         about = cause.__address__.subject
@@ -197,7 +199,7 @@ class Service:
             if unless is not None:
                 where = f"{step.place}: {step.name}: unless"
                 step.unless = message_types(unless, where)
-                _must_reach(step.unless, step.signature.consumes, where)
+                must_reach(step.unless, step.signature.consumes, where)
             if timeout is not None:
                 if not step.is_async:
                     raise DefinitionError(
@@ -230,7 +232,7 @@ class Service:
             handler: Deadline[P, R] = Deadline(self, fn, signature, "deadline")
             handler.within = within
             handler.until = message_types(until, f"{where}: until")
-            _must_reach(handler.until, (armed_by,), f"{where}: until")
+            must_reach(handler.until, (armed_by,), f"{where}: until")
             self.enter(handler)
             return handler
 

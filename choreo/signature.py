@@ -28,9 +28,15 @@ class Context:
     #: The flow (correlation id) that the message belongs to.
     flow: str
     message_id: str
+    #: The wire type: topic and version.
+    type: str
+    #: Who published it: `/service/handler`, or what a stranger called itself.
+    source: str
     #: When the message was published.
     time: datetime
     subject: str | None
+    #: The id of the message that it answers; None starts a flow.
+    causation: str | None
     #: Idempotency key for an outside call: equal for every attempt of the same work.
     key: str
 
@@ -64,6 +70,30 @@ class Returns:
     several: tuple[Several, ...]
     none: bool
 
+    @property
+    def kinds(self) -> tuple[MessageType, ...]:
+        """Every message that may be among it."""
+        many = (kind for one in self.several for kinds in one.places for kind in kinds)
+        return tuple(dict.fromkeys((*self.single, *many)))
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether it may be nothing."""
+        return self.none or any(one.repeats or not one.places for one in self.several)
+
+    def results(self, returned: Any) -> tuple[Message, ...]:
+        """What was returned, as a tuple of declared messages.
+
+        Raises UndeclaredResultError for anything that the annotation does not announce.
+        """
+        if type(returned) in self.single:
+            return (returned,)
+        if returned is None and self.none:
+            return ()
+        if isinstance(returned, tuple) and any(one.fits(returned) for one in self.several):
+            return returned
+        raise UndeclaredResultError(f"returned {_shape(returned)}; declared {self}")
+
     def __str__(self) -> str:
         names = [one.__name__ for one in self.single] + [str(one) for one in self.several]
         return " | ".join([*names, "None"] if self.none else names)
@@ -84,27 +114,19 @@ class Signature:
     @property
     def publishes(self) -> tuple[MessageType, ...]:
         """Every message that it may publish."""
-        many = (kind for one in self.returns.several for kinds in one.places for kind in kinds)
-        return tuple(dict.fromkeys((*self.returns.single, *many)))
+        return self.returns.kinds
 
     @property
     def may_be_silent(self) -> bool:
         """Whether it may publish nothing."""
-        returns = self.returns
-        return returns.none or any(one.repeats or not one.places for one in returns.several)
+        return self.returns.may_be_silent
 
     def results(self, returned: Any) -> tuple[Message, ...]:
         """What the handler returned, as a tuple of declared messages.
 
         Raises UndeclaredResultError for anything that the annotation does not announce.
         """
-        if type(returned) in self.returns.single:
-            return (returned,)
-        if returned is None and self.returns.none:
-            return ()
-        if isinstance(returned, tuple) and any(one.fits(returned) for one in self.returns.several):
-            return returned
-        raise UndeclaredResultError(f"returned {_shape(returned)}; declared {self.returns}")
+        return self.returns.results(returned)
 
 
 def _shape(returned: object) -> str:
@@ -143,32 +165,42 @@ def message_types(annotation: object, where: str) -> tuple[MessageType, ...]:
     return tuple(found)
 
 
-def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
-    """Understand a handler's annotations.
+def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The function's parameters in order, then "return", each with its annotation.
 
-    Raises DefinitionError if one is missing, or says nothing (`Any`, a bare `Event`).
+    Raises DefinitionError if one is missing.
     """
     where = f"{place(fn)}: {fn.__name__}"
     try:
         hints = typing.get_type_hints(fn)
     except Exception as error:
         raise DefinitionError(f"{where}: cannot read its annotations: {describe(error)}") from error
-    parameters = [
-        one
-        for one in inspect.signature(fn).parameters.values()
-        if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-    for one in parameters:
+    found: dict[str, Any] = {}
+    for one in inspect.signature(fn).parameters.values():
+        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            continue
         if one.name not in hints:
             raise DefinitionError(f"{where}: parameter {one.name!r} has no annotation")
+        found[one.name] = hints[one.name]
+    if "return" not in hints:
+        raise DefinitionError(f"{where}: say what it publishes, or '-> None'")
+    return {**found, "return": hints["return"]}
+
+
+def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
+    """Understand a handler's annotations.
+
+    Raises DefinitionError if one is missing, or says nothing (`Any`, a bare `Event`).
+    """
+    where = f"{place(fn)}: {fn.__name__}"
+    hints = hints_of(fn)
+    parameters = [name for name in hints if name != "return"]
     messages = 2 if undo else 1
     if len(parameters) < messages:
         needs = "its cause and the outcome it undoes" if undo else "the message it handles"
         raise DefinitionError(f"{where}: its first parameter must be {needs}")
-    if "return" not in hints:
-        raise DefinitionError(f"{where}: say what it publishes, or '-> None'")
     is_async = inspect.iscoroutinefunction(fn)
-    wants = {one.name: hints[one.name] for one in parameters[messages:]}
+    wants = {name: hints[name] for name in parameters[messages:]}
     for name, kind in wants.items():
         if not isinstance(kind, type):
             raise DefinitionError(f"{where}: parameter {name!r}: {kind!r} is no class")
@@ -178,15 +210,15 @@ def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
                 "connection; make it two handlers and a command between them"
             )
     return Signature(
-        consumes=message_types(hints[parameters[0].name], where),
-        outcomes=message_types(hints[parameters[1].name], where) if undo else (),
-        returns=_returns(hints["return"], where),
+        consumes=message_types(hints[parameters[0]], where),
+        outcomes=message_types(hints[parameters[1]], where) if undo else (),
+        returns=returns(hints["return"], where),
         wants=wants,
         is_async=is_async,
     )
 
 
-def _returns(annotation: object, where: str) -> Returns:
+def returns(annotation: object, where: str) -> Returns:
     """What a return annotation announces."""
     single: list[MessageType] = []
     several: list[Several] = []

@@ -256,8 +256,11 @@ class Transaction:
         return Context(
             flow=envelope.flow,
             message_id=envelope.id,
+            type=envelope.type,
+            source=envelope.source,
             time=moment(envelope.time),
             subject=envelope.subject,
+            causation=envelope.causation,
             key=key,
         )
 

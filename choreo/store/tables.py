@@ -118,3 +118,47 @@ dead = Table(
     Column("body", LargeBinary, nullable=False),
 )
 Index("choreo_dead_digest", dead.c.digest)
+
+#: One row for each run of a conductor.
+runs = Table(
+    "choreo_runs",
+    metadata,
+    #: The id of the message that started it.
+    Column("run", String, primary_key=True),
+    Column("conductor", String, primary_key=True),
+    Column("flow", String, nullable=False),
+    #: What the starting message is about; "" if nothing.
+    Column("subject", String, nullable=False),
+    #: running, undoing, done or failed: see `choreo.store.runs.RunStatus`.
+    Column("status", String, nullable=False),
+    #: How many stages lie behind it.
+    Column("stage", Integer, nullable=False),
+    Column("start", Text, nullable=False),
+    #: Why it is undone: the step, and the JSON of [wire type, body] that it was answered.
+    Column("failed_step", String),
+    Column("failure", Text),
+    #: RFC 3339, of the message that moved it last.
+    Column("moved", String, nullable=False),
+)
+Index("choreo_runs_flow", runs.c.flow, runs.c.conductor, runs.c.subject, unique=True)
+
+#: One row for each command that a run has sent.
+tasks = Table(
+    "choreo_tasks",
+    metadata,
+    Column("flow", String, primary_key=True),
+    Column("step", String, primary_key=True),
+    #: What the command, and so its answer, is about; "" if nothing.
+    Column("subject", String, primary_key=True),
+    Column("run", String, nullable=False),
+    Column("conductor", String, nullable=False),
+    #: asked, told, done, refused, late, undoing or undone: see `choreo.store.runs.TaskStatus`.
+    Column("status", String, nullable=False),
+    #: In which order they were asked, and answered.
+    Column("number", Integer, nullable=False),
+    Column("answered", Integer, nullable=False),
+    #: The JSON of [wire type, body].
+    Column("command", Text, nullable=False),
+    Column("answer", Text),
+)
+Index("choreo_tasks_run", tasks.c.run, tasks.c.conductor)

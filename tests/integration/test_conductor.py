@@ -1,0 +1,344 @@
+"""A conductor on a real broker and database: every way its run can go, late and doubled answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+import sqlalchemy as sa
+from stage import Stage, until
+
+from choreo import Ask, Command, Conductor, Connection, Event, Failure, Service, Tell
+from choreo.contract import Message, contract_of, decode
+from choreo.seams import Delivery
+from choreo.store.tables import runs, tasks
+
+
+class Build(Command, topic="works.build", subject="job"):
+    job: str
+    holes: int = 2
+    wired: bool = True
+
+
+class Dig(Command, topic="works.dig", subject="hole"):
+    hole: str
+
+
+class Dug(Event, topic="works.dug", subject="hole"):
+    hole: str
+    depth: int = 1
+
+
+class Rock(Event, topic="works.rock", subject="hole"):
+    hole: str
+    reason: str = "there is rock"
+
+
+class Fill(Command, topic="works.fill", subject="hole"):
+    hole: str
+    why: str
+
+
+class Filled(Event, topic="works.filled", subject="hole"):
+    hole: str
+
+
+class Wire(Command, topic="works.wire", subject="job"):
+    job: str
+    depths: tuple[int, ...]
+
+
+class Wired(Event, topic="works.wired", subject="job"):
+    job: str
+
+
+class Unwire(Command, topic="works.unwire", subject="job"):
+    job: str
+
+
+class Paint(Command, topic="works.paint", subject="job"):
+    job: str
+
+
+class Painted(Event, topic="works.painted", subject="job"):
+    job: str
+    colour: str = "blue"
+
+
+class NotPainted(Event, topic="works.not_painted", subject="job"):
+    job: str
+
+
+class Topped(Event, topic="works.topped", subject="job"):
+    job: str
+
+
+class Built(Event, topic="works.built", subject="job"):
+    job: str
+    colour: str
+    wired: bool
+
+
+class Dropped(Event, topic="works.dropped", subject="job"):
+    job: str
+    reason: str
+
+
+def builder(*, within_s: float = 60) -> Service:
+    """A service that conducts a house: holes side by side, then wires beside paint."""
+    metadata = sa.MetaData()
+    houses = sa.Table("houses", metadata, sa.Column("job", sa.String, primary_key=True))
+    service = Service("builder", tables=metadata)
+    within = timedelta(seconds=within_s)
+
+    def dig(build: Build) -> tuple[Dig, ...]:
+        return tuple(Dig(hole=f"{build.job}.{number}") for number in range(build.holes))
+
+    def fill(dug: Dig, failure: Failure) -> Fill:
+        return Fill(hole=dug.hole, why=failure.reason)
+
+    def wire(build: Build, holes: tuple[Dug, ...]) -> Wire | None:
+        if not build.wired:
+            return None
+        return Wire(job=build.job, depths=tuple(hole.depth for hole in holes))
+
+    def unwire(wired: Wire) -> Unwire:
+        return Unwire(job=wired.job)
+
+    def paint(build: Build) -> Paint:
+        return Paint(job=build.job)
+
+    def top(build: Build) -> Topped:
+        return Topped(job=build.job)
+
+    def finish(build: Build, paint: Painted, wires: Wired | None, db: Connection) -> Built:
+        db.execute(houses.insert(), {"job": build.job})
+        return Built(job=build.job, colour=paint.colour, wired=wires is not None)
+
+    def drop(build: Build, failure: Failure) -> Dropped:
+        return Dropped(job=build.job, reason=failure.reason)
+
+    Conductor(
+        service, "house", starts=Build,
+        steps=[
+            Ask(dig, good=Dug, bad=Rock, undo=fill, undone=Filled, within=within),
+            Tell(top),
+            [
+                Ask(wire, good=Wired, undo=unwire, within=within),
+                Ask(paint, good=Painted, bad=NotPainted, final="paint dries", within=within),
+            ],
+        ],
+        ends=finish, fails=drop,
+    )  # fmt: skip
+    return service
+
+
+class Works(Stage):
+    """A builder, and whoever does as it says: the test."""
+
+    def __init__(self, *given: Any, **settings: Any) -> None:
+        super().__init__(*given, **settings)
+        #: The commands of the conductor, in order.
+        self.commands: list[Message] = []
+
+    @asynccontextmanager
+    async def hands(self) -> AsyncIterator[None]:
+        """Take the builder's commands."""
+        async with await aio_pika.connect(self.url) as connection:
+            channel = await connection.channel()
+            exchange = await channel.declare_exchange("works.commands", "topic", durable=True)
+            queue = await channel.declare_queue("hands", durable=True)
+            for kind in (Dig, Fill, Wire, Unwire, Paint):
+                await queue.bind(exchange, kind.__address__.wire_type)
+
+            async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+                contract = contract_of(str(message.type))
+                assert contract is not None
+                self.commands.append(decode(contract, message.body))
+                await message.ack()
+
+            await queue.consume(take)
+            yield
+
+    async def sent(self, *commands: Message) -> None:
+        """Wait until these, and no others, were sent since the last time."""
+        await until(lambda: len(self.commands) >= len(commands), f"{commands} are sent")
+        await self.settled()
+        assert sorted(map(repr, self.commands)) == sorted(map(repr, commands))
+        self.commands.clear()
+
+    async def answer(self, flow: str, *answers: Message) -> None:
+        for one in answers:
+            await self.publish(one, flow=flow)
+
+    async def ended(self, *ends: Event) -> None:
+        """Wait until the builder has announced these ends, and only these."""
+        await until(lambda: len(self.ends()) >= len(ends), f"{ends} are announced")
+        await self.settled()
+        assert self.ends() == list(ends)
+
+    def ends(self) -> list[Message]:
+        return [_decoded(one) for kind in (Built, Dropped) for one in self.events(kind)]
+
+    def status(self) -> tuple[str, dict[str, str]]:
+        """How the one run and its commands stand."""
+        [run] = self.rows(runs)
+        return run["status"], {
+            f"{one['step']} {one['subject']}": one["status"] for one in self.rows(tasks)
+        }
+
+
+def _decoded(delivery: Delivery) -> Message:
+    contract = contract_of(str(delivery.wire_type))
+    assert contract is not None
+    return decode(contract, delivery.body)
+
+
+Maker = Callable[..., Any]
+
+
+@pytest.fixture(name="works")
+def works_fixture(
+    amqp_url: str, database_url: str, create_databases: Callable[..., None], tmp_path: Path
+) -> Maker:
+    create_databases("builder")
+
+    @asynccontextmanager
+    async def make(**given: Any) -> AsyncIterator[Works]:
+        works = Works(builder(**given), amqp_url, database_url, tmp_path)
+        async with works.hands(), works:
+            yield works
+
+    return make
+
+
+HOLES = (Dig(hole="j.0"), Dig(hole="j.1"))
+
+
+async def test_all_is_done(works: Maker) -> None:
+    async with works() as running:
+        flow = await running.publish(Build(job="j"))
+        await running.sent(*HOLES)
+        await running.answer(flow, Dug(hole="j.1", depth=7))
+        await running.answer(flow, Dug(hole="j.0", depth=5))
+        # In the order in which they were asked for, not of the answers.
+        await running.sent(Wire(job="j", depths=(5, 7)), Paint(job="j"))
+        await running.answer(flow, Painted(job="j", colour="red"), Wired(job="j"))
+        await running.ended(Built(job="j", colour="red", wired=True))
+        assert len(running.events(Topped)) == 1
+        assert running.status()[0] == "done"
+        assert set(running.status()[1].values()) == {"done", "told"}
+        assert running.rows("due") == []
+
+
+async def test_a_step_may_be_left_out(works: Maker) -> None:
+    async with works() as running:
+        flow = await running.publish(Build(job="j", holes=0, wired=False))
+        await running.sent(Paint(job="j"))
+        await running.answer(flow, Painted(job="j"))
+        await running.ended(Built(job="j", colour="blue", wired=False))
+
+
+async def test_answers_come_twice_and_of_strangers(works: Maker) -> None:
+    async with works() as running:
+        flow = await running.publish(Build(job="j"))
+        await running.sent(*HOLES)
+        await running.answer(flow, *[Dug(hole="j.0")] * 3, Rock(hole="j.0"), Dug(hole="other"))
+        await running.answer("another-flow", Dug(hole="j.1"), Painted(job="j"))
+        await running.answer(flow, Painted(job="j"), Filled(hole="j.0"))
+        await running.settled()
+        assert running.commands == []
+        assert running.status() == ("running", {"dig j.0": "done", "dig j.1": "asked"})
+        await running.answer(flow, Dug(hole="j.1"), Dug(hole="j.1"))
+        await running.sent(Wire(job="j", depths=(1, 1)), Paint(job="j"))
+
+
+async def test_undone_newest_first_when_one_fails(works: Maker) -> None:
+    async with works() as running:
+        flow = await running.publish(Build(job="j"))
+        await running.sent(*HOLES)
+        await running.answer(flow, Dug(hole="j.1"))
+        await running.settled()
+        await running.answer(flow, Dug(hole="j.0"))
+        await running.sent(Wire(job="j", depths=(1, 1)), Paint(job="j"))
+        await running.answer(flow, NotPainted(job="j"))
+        await running.settled()
+        # What is under way beside it is waited for: then it is known what to undo.
+        assert running.commands == []
+        await running.answer(flow, Wired(job="j"))
+        why = "paint: NotPainted"
+        await running.sent(Unwire(job="j"), Fill(hole="j.0", why=why))
+        await running.answer(flow, Filled(hole="j.0"), Filled(hole="j.0"))
+        await running.sent(Fill(hole="j.1", why=why))
+        await running.answer(flow, Filled(hole="j.0"))
+        await running.settled()
+        assert running.ends() == []
+        await running.answer(flow, Filled(hole="j.1"), Filled(hole="j.1"))
+        await running.ended(Dropped(job="j", reason=why))
+        assert running.status()[0] == "failed"
+
+
+async def test_nothing_to_undo_when_the_first_fails(works: Maker) -> None:
+    async with works() as running:
+        flow = await running.publish(Build(job="j", holes=1))
+        await running.sent(Dig(hole="j.0"))
+        await running.answer(flow, Rock(hole="j.0"), Dug(hole="j.0"))
+        await running.ended(Dropped(job="j", reason="there is rock"))
+        assert running.commands == []
+
+
+async def test_no_answer_in_time_is_undone_without_waiting(works: Maker) -> None:
+    async with works(within_s=1) as running:
+        flow = await running.publish(Build(job="j"))
+        await running.sent(*HOLES)
+        await running.answer(flow, Dug(hole="j.0"))
+        why = "dig: no answer in time"
+        await until(lambda: len(running.commands) == 2, "both are taken back")
+        # The one in doubt first, then what is known to be done.
+        await running.sent(Fill(hole="j.1", why=why), Fill(hole="j.0", why=why))
+        await running.answer(flow, Dug(hole="j.1"), Filled(hole="j.1"))
+        await running.settled()
+        assert running.ends() == []
+        await running.answer(flow, Filled(hole="j.0"))
+        await running.ended(Dropped(job="j", reason=why))
+        assert running.rows("due") == []
+
+
+async def test_a_second_start_in_the_flow_is_a_letter(works: Maker) -> None:
+    async with works() as running:
+        flow = await running.publish(Build(job="j"))
+        await running.sent(*HOLES)
+        await running.publish(Build(job="j"), flow=flow)
+        await until(lambda: running.rows("dead"), "a dead letter")
+        [letter] = running.rows("dead")
+        assert "conducts house for j already" in letter["reason"]
+        await running.publish(Build(job="k", holes=1), flow=flow)
+        await running.sent(Dig(hole="k.0"))
+
+
+async def test_it_goes_on_after_a_restart(works: Maker) -> None:
+    async with works(within_s=2) as running:
+        flow = await running.publish(Build(job="j", wired=False))
+        await running.sent(*HOLES)
+        await running.stop()
+        await running.answer(flow, Dug(hole="j.0"), Dug(hole="j.1"))
+        await running.start()
+        await running.sent(Paint(job="j"))
+        await running.stop()
+        # The deadline passes while it is down: it holds all the same, and the answer is late.
+        [row] = running.rows("due")
+        await until(lambda: time.time() > row["at"], "the deadline is past")
+        await running.start()
+        await until(lambda: len(running.commands) == 1, "the undo of a hole")
+        why = "paint: no answer in time"
+        await running.sent(Fill(hole="j.1", why=why))
+        await running.answer(flow, Painted(job="j"), Filled(hole="j.1"))
+        await running.sent(Fill(hole="j.0", why=why))
+        await running.answer(flow, Filled(hole="j.0"))
+        await running.ended(Dropped(job="j", reason=why))
