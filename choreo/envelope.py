@@ -42,6 +42,11 @@ class Envelope:
     traceparent: str = ""
     #: A correlation id that a stranger gave to the first message; never used as a key.
     foreign_correlation: str | None = None
+    #: The wire type of the command that this one answers: the journal does not keep that command.
+    #: None where an event is the cause, or the flow's first message.
+    command: str | None = None
+    #: Where there is such a command: the nearest event before it, or the flow's first message.
+    last_event: str | None = None
 
     @property
     def service(self) -> str:
@@ -63,6 +68,10 @@ class Envelope:
             found["cloudEvents:causationid"] = self.causation
         if self.subject is not None:
             found["cloudEvents:subject"] = self.subject
+        if self.command is not None:
+            found["cloudEvents:commandtype"] = self.command
+        if self.last_event is not None:
+            found["cloudEvents:lasteventid"] = self.last_event
         return found
 
 
@@ -147,6 +156,8 @@ def read(stamped: Stamped, now: float) -> Envelope:
         subject=attribute("subject"),
         traceparent=attribute("traceparent") or traceparent(flow, identifier),
         foreign_correlation=correlation if starts and correlation != flow else None,
+        command=attribute("commandtype"),
+        last_event=attribute("lasteventid"),
     )
 
 

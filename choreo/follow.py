@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from choreo import rabbitmq, tree
+from choreo.contract import Command
 from choreo.errors import CannotRunError, UndecodableError
 from choreo.seams import Delivery
 from choreo.service import Handler, Service, Step
@@ -91,21 +92,30 @@ async def following(url: str) -> AsyncGenerator[Follower, None]:
 def owed(flow: Flow, services: Iterable[Service], *, certain: bool = True) -> list[str]:
     """Who must still answer what happened in the flow, in words; not who gave up.
 
-    Without `certain`, also who may have had nothing to say (`-> ... | None`).
+    Without `certain`, also who may have had nothing to say (`-> ... | None`) and who may have
+    answered with a command: that shows only in what the command leads to.
     """
+    services = list(services)
     entries = list(flow.entries.values())
-    happened = {entry.envelope.id: entry.envelope.type for entry in entries}
+    happened = {entry.id: entry.envelope.type for entry in entries}
+    for command in flow.commands.values():
+        happened.setdefault(command.id, command.type)
     if flow.starts_with is not None:
         happened.setdefault(flow.id, flow.starts_with)
     types = set(happened.values())
     answered = {(one.envelope.causation, one.gave_up or one.envelope.source) for one in entries}
+    asked = {(command.cause, command.type) for command in flow.commands.values()}
     found: list[str] = []
     for step in (step for service in services for step in service.steps):
-        handler: Handler[..., Any] = step
         undo = step.taken_back_by
-        if undo is not None and types & _wire_types(undo.signature.consumes):
+        if undo is not None and types.isdisjoint(_wire_types(undo.signature.consumes)):
+            undo = None
+        handler = undo or step
+        if certain and _may_go_unheard(handler):
+            continue
+        if undo is not None:
             # From now on the step may stay silent, and what it announced is to be taken back.
-            handler, missing = undo, _not_taken_back(step, undo, entries)
+            missing = _not_taken_back(step, undo, entries)
         elif types & _wire_types(step.unless):
             continue
         else:
@@ -113,11 +123,35 @@ def owed(flow: Flow, services: Iterable[Service], *, certain: bool = True) -> li
             missing = [
                 f"has not answered {wire_type.removesuffix('.v1')}"
                 for message_id, wire_type in happened.items()
-                if wire_type in heard and (message_id, step.source) not in answered
+                if wire_type in heard
+                and (message_id, step.source) not in answered
+                and asked.isdisjoint((message_id, one) for one in _sent(step, services))
             ]
-        if not (certain and handler.signature.may_be_silent):
-            found += (f"service {handler.service.name}: {handler.name} {what}" for what in missing)
+        found += (f"service {handler.service.name}: {handler.name} {what}" for what in missing)
     return found
+
+
+def _may_go_unheard(handler: Handler[..., Any]) -> bool:
+    """Whether the journal may tell nothing of what it did."""
+    signature = handler.signature
+    return signature.may_be_silent or any(issubclass(one, Command) for one in signature.publishes)
+
+
+def _sent(handler: Handler[..., Any], services: Sequence[Service]) -> set[str]:
+    """The commands that a handler may send, and those that may be sent because of them."""
+    found: set[MessageType] = set()
+    waiting = [handler]
+    while waiting:
+        commands = {one for one in waiting.pop().signature.publishes if issubclass(one, Command)}
+        new = commands - found
+        found |= new
+        waiting += (
+            one
+            for service in services
+            for one in service.handlers.values()
+            if not new.isdisjoint(one.signature.consumes)
+        )
+    return _wire_types(found)
 
 
 def _not_taken_back(

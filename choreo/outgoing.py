@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from choreo.contract import Command, Message, encode, subject_of
+from choreo.contract import Command, Message, contract_of, encode, subject_of
 from choreo.envelope import LONGEST, Envelope, timestamp, traceparent
 from choreo.errors import UndeclaredResultError
 from choreo.identity import Ids
@@ -36,6 +36,7 @@ def make(
             f"the subject of {type(message).__name__} ({address.subject}) {why}"
         )
     flow = identifier if cause is None else cause.flow
+    command, last_event = (None, None) if cause is None else _asked(cause)
     envelope = Envelope(
         id=identifier,
         type=address.wire_type,
@@ -45,6 +46,8 @@ def make(
         causation=None if cause is None else cause.id,
         subject=subject,
         traceparent=traceparent(flow, identifier, "" if cause is None else cause.traceparent),
+        command=command,
+        last_event=last_event,
     )
     return Outgoing(
         address.exchange, address.wire_type, envelope, body, isinstance(message, Command)
@@ -55,6 +58,18 @@ def first(message: Message, ids: Ids, now: float, source: str) -> Outgoing:
     """Start a flow with a message; the flow is called by the message's id."""
     body = encode(message)
     return make(message, body, identifier=ids.next(), time=timestamp(now), source=source)
+
+
+def _asked(cause: Envelope) -> tuple[str | None, str | None]:
+    """Where the cause is a command, which the journal does not keep: its type, the last event.
+
+    Nothing of a command that started the flow: its id is the flow's.
+    """
+    if cause.causation is not None:
+        contract = contract_of(cause.type)
+        if contract is not None and issubclass(contract, Command):
+            return cause.type, cause.last_event or cause.causation
+    return None, None
 
 
 def _unfit(subject: str) -> str | None:

@@ -22,12 +22,46 @@ _INDENT = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A command: not in the journal, but known from what it led to."""
+
+    id: str
+    #: The wire type.
+    type: str
+    #: The last event before it, or the flow's first message.
+    cause: str | None
+
+    @property
+    def name(self) -> str:
+        """The topic, with the version where that is not the first."""
+        return shown(self.type.removesuffix(".v1"))
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One event of the journal."""
 
     envelope: Envelope
     #: What its JSON body says; the bare text where it is no JSON.
     body: Any
+
+    @property
+    def id(self) -> str:
+        """Its message's id."""
+        return self.envelope.id
+
+    @property
+    def cause(self) -> str | None:
+        """The id of the message that it answers; None starts a flow."""
+        return self.envelope.causation
+
+    @property
+    def asked(self) -> Asked | None:
+        """The command that it answers, unless an event or the flow's first message is the cause."""
+        envelope = self.envelope
+        if envelope.command is None or envelope.causation in (None, envelope.flow):
+            return None
+        return Asked(envelope.causation, envelope.command, envelope.last_event)
 
     @property
     def name(self) -> str:
@@ -62,10 +96,12 @@ class Entry:
     def as_json(self, began: float) -> dict[str, Any]:
         """What a machine is told of it."""
         envelope = self.envelope
+        after = {"command": envelope.command, "last_event": envelope.last_event}
         return {
             "flow": envelope.flow,
             "id": envelope.id,
             "causation": envelope.causation,
+            **{name: value for name, value in after.items() if value is not None},
             "type": envelope.type,
             "source": envelope.source,
             "subject": envelope.subject,
@@ -92,14 +128,20 @@ class Flow:
         self.id = flow_id
         self.starts_with = starts_with
         self.entries: dict[str, Entry] = {}
-        self._answers: dict[str | None, list[Entry]] = {}
+        #: The commands that some of them answer, by id.
+        self.commands: dict[str, Asked] = {}
+        self._answers: dict[str | None, list[Entry | Asked]] = {}
 
     def add(self, entry: Entry) -> bool:
         """Take an event in; False if it is known: the journal may hold one twice."""
-        if entry.envelope.id in self.entries:
+        if entry.id in self.entries:
             return False
-        self.entries[entry.envelope.id] = entry
-        self._answers.setdefault(entry.envelope.causation, []).append(entry)
+        self.entries[entry.id] = entry
+        asked = entry.asked
+        if asked is not None and asked.id not in self.commands:
+            self.commands[asked.id] = asked
+            self._answers.setdefault(asked.cause, []).append(asked)
+        self._answers.setdefault(entry.cause, []).append(entry)
         return True
 
     @property
@@ -107,23 +149,24 @@ class Flow:
         """When its first message was made, in seconds since 1970."""
         return min((made_at(self.id), *(one.at for one in self.entries.values())))
 
-    def answers(self, message_id: str) -> list[Entry]:
-        """What a message led to."""
-        return self._answers.get(message_id, [])
-
     def walk(self) -> Iterator[Entry]:
         """Every event once, a cause before what it led to."""
-        done: set[str] = set()
-        tops = [cause for cause in self._answers if cause not in self.entries]
+        return (one for one in self._messages() if isinstance(one, Entry))
+
+    def _messages(self) -> Iterator[Entry | Asked]:
+        done: set[tuple[type, str]] = set()
+        known = {**self.commands, **self.entries}
+        tops = [cause for cause in self._answers if cause not in known]
         # Strangers may name each other as the cause: such a circle hangs below no top.
-        for top in (*tops, *self.entries):
+        for top in (*tops, *known):
             waiting = self._answers.get(top, [])[::-1]
             while waiting:
-                entry = waiting.pop()
-                if entry.envelope.id not in done:
-                    done.add(entry.envelope.id)
-                    yield entry
-                    waiting += self.answers(entry.envelope.id)[::-1]
+                one = waiting.pop()
+                # A stranger may also name an event as the command that it answers.
+                if (key := (type(one), one.id)) not in done:
+                    done.add(key)
+                    yield one
+                    waiting += self._answers.get(one.id, [])[::-1]
 
     def as_tree(self) -> Tree:
         """The flow for a person."""
@@ -132,15 +175,16 @@ class Flow:
         tree = Tree(self._title(subjects), guide_style="dim")
         branches: dict[str | None, tuple[Tree, int]] = {None: (tree, 0), self.id: (tree, 0)}
         rows: list[tuple[Entry, Tree, int]] = []
-        for entry in self.walk():
-            cause = entry.envelope.causation
+        for one in self._messages():
+            cause = one.cause
             if cause not in branches:
                 unseen = Text(f"{short(cause or '')}, which is not in the journal", style="dim")
                 branches[cause] = (tree.add(unseen), 1)
             above, depth = branches[cause]
-            branch = above.add("")
-            branches[entry.envelope.id] = (branch, depth + 1)
-            rows.append((entry, branch, depth + 1))
+            branch = above.add(Text(one.name, style="dim"))
+            branches[one.id] = (branch, depth + 1)
+            if isinstance(one, Entry):
+                rows.append((one, branch, depth + 1))
         began = self.began
         names = max((len(one.name) + depth * _INDENT for one, _, depth in rows), default=0)
         publishers = max((len(one.publisher) for one, _, _ in rows), default=0)

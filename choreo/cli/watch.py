@@ -19,7 +19,7 @@ from choreo.cli import frame
 from choreo.errors import CannotRunError, UndecodableError
 from choreo.process import amqp_url
 from choreo.seams import Delivery
-from choreo.tree import Entry
+from choreo.tree import Asked, Entry
 
 #: No red: that is kept for dead letters.
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta")
@@ -43,7 +43,8 @@ def watch(
     """Show events as they pass, each indented below its cause, until Ctrl-C.
 
     A line: the time, the end of the flow's id, milliseconds since the flow's first message, the
-    event, who published it, and what it answers. A dead letter is red, with its reason.
+    event, who published it, and what it answers. A dead letter is red, with its reason. A command
+    does not pass: it is named, without a time, above the first event that answers it.
     """
     settings = frame.prepare()
     offset = "first" if from_start or flow else "next"
@@ -77,6 +78,8 @@ class Lines:
         self._as_json = as_json
         #: Depth and name of each event, by id.
         self._passed: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        #: The same of each command that some of them answer.
+        self._asked: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self._began: OrderedDict[str, float] = OrderedDict()
 
     def take(self, delivery: Delivery, flow: str) -> bool:
@@ -94,21 +97,33 @@ class Lines:
         if began is None:
             began = min(tree.made_at(envelope.flow), entry.at)
             _keep(self._began, envelope.flow, began)
-        depth, cause = self._place(entry)
+        if entry.asked is not None and entry.asked.id not in self._asked:
+            self._ask(entry.asked, envelope.flow)
+        depth, cause = self._place(entry.cause, envelope.flow)
         _keep(self._passed, envelope.id, (depth, entry.name))
         self._print(entry.as_json(began) if self._as_json else _line(entry, began, depth, cause))
         return True
 
-    def _place(self, entry: Entry) -> tuple[int, str]:
-        """How deep the event stands in its flow, and what it answers."""
-        cause = entry.envelope.causation
+    def _ask(self, command: Asked, flow: str) -> None:
+        """Name a command above the first event that answers it."""
+        depth, cause = self._place(command.cause, flow)
+        _keep(self._asked, command.id, (depth, command.name))
+        if not self._as_json:
+            line = Text(f"{'':14}", style="dim")
+            line.append(f"{tree.short(flow):8}", style=f"not dim {_colour(flow)}")
+            line.append(f"{'':13}{_indented(command.name, depth)}  {'':24}  {cause}")
+            self._print(line)
+
+    def _place(self, cause: str | None, flow: str) -> tuple[int, str]:
+        """How deep the answer to a message stands in its flow, and what that message is."""
         if cause is None:
             return 0, ""
-        if cause in self._passed:
-            depth, name = self._passed[cause]
+        known = self._passed.get(cause) or self._asked.get(cause)
+        if known is not None:
+            depth, name = known
             return depth + 1, f"← {name}"
         # The journal takes events alone, so a command that began the flow is never seen.
-        return 1, "" if cause == entry.envelope.flow else f"← {tree.short(cause)} (not seen)"
+        return 1, "" if cause == flow else f"← {tree.short(cause)} (not seen)"
 
     def _unreadable(self, delivery: Delivery, why: str) -> None:
         where = tree.shown(f"{delivery.exchange} {delivery.routing_key}")
@@ -124,17 +139,23 @@ class Lines:
 
 def _line(entry: Entry, began: float, depth: int, cause: str) -> Text:
     flow = entry.envelope.flow
-    colour = _COLOURS[zlib.crc32(flow.encode(errors="replace")) % len(_COLOURS)]
     at = datetime.fromtimestamp(entry.at, UTC).astimezone()
     line = Text(f"{at:%H:%M:%S}.{at.microsecond // 1000:03}  ", style="dim")
-    line.append(f"{tree.short(flow):8}", style=f"not dim {colour}")
+    line.append(f"{tree.short(flow):8}", style=f"not dim {_colour(flow)}")
     line.append(f" {tree.after_ms(entry, began):>7} ms  ")
-    name = f"{'  ' * max(0, depth - 1)}{entry.name}"
-    line.append(f"{name:{_NAME_WIDTH}}", style="not dim")
+    line.append(_indented(entry.name, depth), style="not dim")
     line.append(f"  {entry.publisher:24}  {cause}")
     if entry.reason is not None:
         line = Text.assemble(line.plain, f"  {entry.reason}", style="bold red")
     return line
+
+
+def _indented(name: str, depth: int) -> str:
+    return f"{'  ' * max(0, depth - 1) + name:{_NAME_WIDTH}}"
+
+
+def _colour(flow: str) -> str:
+    return _COLOURS[zlib.crc32(flow.encode(errors="replace")) % len(_COLOURS)]
 
 
 def _keep(memory: OrderedDict[str, Any], key: str, value: object) -> None:

@@ -311,7 +311,10 @@ class Memory:
 
 def envelope_json(envelope: Envelope) -> str:
     """An envelope as the outbox keeps it."""
-    return to_json({name: getattr(envelope, name) for name in Envelope.__slots__}).decode()
+    names = Envelope.__slots__
+    return to_json(
+        {name: value for name in names if (value := getattr(envelope, name)) is not None}
+    ).decode()
 
 
 def _key(row: Row) -> Row:

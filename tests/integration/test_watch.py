@@ -47,9 +47,14 @@ def event(  # noqa: PLR0917 - read as a line
     ms: int = 600,
     flow: str = ONE,
     body: object = None,
+    after: tuple[str | None, str | None] = (None, None),
 ) -> Outgoing:
     time = f"2026-11-20T08:41:12.{ms}Z"
-    envelope = Envelope(identifier, wire_type, source, time, flow, causation=cause, subject="o-1")
+    command, last_event = after
+    envelope = Envelope(
+        identifier, wire_type, source, time, flow, causation=cause, subject="o-1",
+        command=command, last_event=last_event,
+    )  # fmt: skip
     exchange = wire_type.partition(".")[0]
     return Outgoing(exchange, wire_type, envelope, json.dumps(body).encode())
 
@@ -100,6 +105,50 @@ async def test_shows_what_passes_below_its_cause(project: Project, amqp_url: str
         )
     ]
     assert "Traceback" not in said
+
+
+async def test_names_a_command_once_above_its_answers(project: Project, amqp_url: str) -> None:
+    capture, book = ("payments.capture.v1", "a"), ("orders.book.v2", "unknown1")
+    passing = [
+        event("a", ONE, "orders.opened.v1", "/orders/open"),
+        event("b", "ask-1", "orders.paid.v1", "/payments/charge", 700, after=capture),
+        event("c", "b", "orders.praised.v1", "/crm/note", 800),
+        event("d", "ask-1", "orders.noted.v1", "/payments/note", 900, after=capture),
+        event("e", "ask-2", "orders.booked.v1", "/shipping/book", 999, after=book),
+    ]
+    async with publisher(amqp_url) as broker:
+        await broker.publish(passing)
+        with project.running("watch", "11112222") as watch:
+            await watch.says("orders.booked")
+            said = watch.said
+        with project.running("watch", "11112222", "--json") as watch:
+            await watch.says('"id": "e"')
+            told = [json.loads(line) for line in watch.said.splitlines() if line[0] == "{"]
+    name = "{:42}  {:24}  "
+    assert [line.rstrip() for line in said.splitlines() if "11112222  " in line] == [
+        line.rstrip()
+        for line in (
+            "08:41:12.600  11112222      26 ms  " + name.format("orders.opened", "orders.open"),
+            f"{'':14}11112222{'':13}" + name.format("  payments.capture", "") + "← orders.opened",
+            "08:41:12.700  11112222     126 ms  "
+            + name.format("    orders.paid", "payments.charge")
+            + "← payments.capture",
+            "08:41:12.800  11112222     226 ms  "
+            + name.format("      orders.praised", "crm.note")
+            + "← orders.paid",
+            "08:41:12.900  11112222     326 ms  "
+            + name.format("    orders.noted", "payments.note")
+            + "← payments.capture",
+            f"{'':14}11112222{'':13}" + name.format("orders.book.v2", "") + "← unknown1 (not seen)",
+            "08:41:12.999  11112222     425 ms  "
+            + name.format("  orders.booked", "shipping.book")
+            + "← orders.book.v2",
+        )
+    ]
+    assert [one["id"] for one in told] == ["a", "b", "c", "d", "e"]
+    assert [(one.get("command"), one.get("last_event")) for one in told] == [
+        (None, None), capture, (None, None), capture, book,
+    ]  # fmt: skip
 
 
 async def test_shows_the_past_of_a_flow_and_goes_on(project: Project, amqp_url: str) -> None:

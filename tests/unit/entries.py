@@ -20,6 +20,8 @@ def entry(
     subject: str | None = "order-1",
     body: object = None,
     flow: str = FLOW,
+    command: str | None = None,
+    last_event: str | None = None,
 ) -> Entry:
     envelope = Envelope(
         identifier,
@@ -29,5 +31,7 @@ def entry(
         flow,
         causation=cause,
         subject=subject,
+        command=command,
+        last_event=last_event,
     )
     return Entry(envelope, body)

@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from choreo import Command, Event
+from choreo.contract import Message, encode
+from choreo.dead import DeadLettered
 from choreo.envelope import Envelope, read, timestamp, traceparent
 from choreo.errors import UndecodableError
 from choreo.identity import Ids
+from choreo.outgoing import make
 from choreo.seams import Delivery
 
 
@@ -30,9 +34,15 @@ def delivery(**given: Any) -> Delivery:
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60)
 
 
-@given(names, names, names, st.none() | names, st.none() | names)
-def test_an_envelope_survives_its_headers(
-    identifier: str, source: str, flow: str, causation: str | None, subject: str | None
+@given(names, names, names, *[st.none() | names] * 4)
+def test_an_envelope_survives_its_headers(  # noqa: PLR0917 - an envelope has many parts
+    identifier: str,
+    source: str,
+    flow: str,
+    causation: str | None,
+    subject: str | None,
+    command: str | None,
+    last_event: str | None,
 ) -> None:
     sent = Envelope(
         id=identifier,
@@ -43,6 +53,8 @@ def test_an_envelope_survives_its_headers(
         causation=causation,
         subject=subject,
         traceparent=traceparent(flow, identifier),
+        command=command,
+        last_event=last_event,
     )
     got = read(delivery(message_id=identifier, wire_type=sent.type, headers=sent.headers()), 0.0)
     assert got == sent
@@ -79,6 +91,74 @@ def test_a_flow_is_a_trace() -> None:
     parent = traceparent(flow, first)
     assert parent == f"00-{flow.replace('-', '')}-8a9b{2:012x}-01"
     assert traceparent("another", second, parent) == f"00-{flow.replace('-', '')}-8a9b{3:012x}-01"
+
+
+class Order(Command, topic="envelope.order", version=2):
+    pass
+
+
+class Ordered(Event, topic="envelope.ordered"):
+    pass
+
+
+ORDER, ORDERED = Order.__address__.wire_type, Ordered.__address__.wire_type
+
+
+def chain(*kinds: type[Message]) -> list[Envelope]:
+    """Messages of these kinds, each answering the one before; their ids count from 0."""
+    found: list[Envelope] = []
+    for number, kind in enumerate(kinds):
+        message, cause = kind(), found[-1] if found else None
+        sent = make(
+            message, encode(message), identifier=str(number), time="2026-01-02T03:04:05Z",
+            source="/unit/test", cause=cause,
+        ).envelope  # fmt: skip
+        # It goes over the wire to whoever answers it.
+        found.append(
+            read(
+                delivery(
+                    message_id=sent.id,
+                    wire_type=sent.type,
+                    correlation_id=sent.flow,
+                    headers=sent.headers(),
+                ),
+                0.0,
+            )
+        )
+    return found
+
+
+def asked(*kinds: type[Message]) -> list[tuple[str | None, str | None]]:
+    return [(one.command, one.last_event) for one in chain(*kinds)]
+
+
+def test_an_answer_to_a_command_names_it_and_the_last_event_before_it() -> None:
+    assert asked(Ordered, Order, Ordered) == [(None, None), (None, None), (ORDER, "0")]
+    assert asked(Order, Ordered, Order, Order, Order, Ordered, Ordered) == [
+        (None, None),
+        (None, None),
+        (None, None),
+        (ORDER, "1"),
+        (ORDER, "1"),
+        (ORDER, "1"),
+        (None, None),
+    ]
+
+
+def test_the_first_command_is_known_by_the_name_of_its_flow() -> None:
+    assert asked(Order, Order, Ordered) == [(None, None), (None, None), (ORDER, "0")]
+    headers = chain(Order, Ordered)[1].headers()
+    assert not headers.keys() & {"cloudEvents:commandtype", "cloudEvents:lasteventid"}
+
+
+@pytest.mark.parametrize("wire_type", ["", "nobody.knows.v1", "envelope.order.v²", ".v", "x" * 255])
+def test_a_cause_of_a_type_that_nobody_knows_is_no_command(wire_type: str) -> None:
+    letter = DeadLettered(
+        letter_id="l", service="s", handler="", message_id=None, type=None, reason="", attempts=1
+    )
+    cause = Envelope("m", wire_type, "/x/y", "2026-01-02T03:04:05Z", "f", causation="f")
+    made = make(letter, b"{}", identifier="1", time=cause.time, source="/unit/test", cause=cause)
+    assert (made.envelope.command, made.envelope.last_event) == (None, None)
 
 
 class SteppingClock:

@@ -131,6 +131,90 @@ def test_who_gave_up_owes_nothing_more() -> None:
     assert missing(ASKED, letter) == []
 
 
+class Begin(Command, topic="follow.begin"):
+    pass
+
+
+class Fetch(Command, topic="follow.fetch"):
+    pass
+
+
+class Return(Command, topic="follow.return"):
+    pass
+
+
+class Fetched(Event, topic="follow.fetched", subject="id"):
+    id: str
+
+
+class Returned(Event, topic="follow.returned", subject="id"):
+    id: str
+
+
+boss, hand = Service("boss"), Service("hand")
+
+
+@boss.on(final="a thought")
+def begin(asked: Asked) -> Begin:
+    return Begin()
+
+
+@boss.on(final="a thought")
+def carry_on(begun: Begin) -> Fetch:
+    return Fetch()
+
+
+@hand.on
+def fetch(wanted: Fetch) -> Fetched:
+    return Fetched(id="1")
+
+
+@fetch.undo
+def put_back(cause: Return, fetched: Fetched) -> Returned:
+    return Returned(id=fetched.id)
+
+
+@hand.on(final="a word")
+def mutter(wanted: Fetch) -> Freed:
+    return Freed(id="1")
+
+
+def owing(*entries: Entry, certain: bool = False) -> list[str]:
+    flow = Flow(FLOW)
+    for one in entries:
+        flow.add(one)
+    return owed(flow, (boss, hand), certain=certain)
+
+
+def answered(identifier: str, cause: str, kind: type[Event], source: str, to: str) -> Entry:
+    wire_type = kind.__address__.wire_type
+    return entry(
+        identifier, cause, wire_type=wire_type, source=source, subject="1",
+        command=to, last_event="a",
+    )  # fmt: skip
+
+
+FETCHED = answered("f", "fetch-1", Fetched, "/hand/fetch", "follow.fetch.v1")
+MUTTERED = answered("m", "fetch-1", Freed, "/hand/mutter", "follow.fetch.v1")
+RETURNED = answered("r", "return-1", Returned, "/hand/put_back", "follow.return.v1")
+
+
+def test_a_command_shows_in_what_it_led_to() -> None:
+    assert owing(ASKED) == ["service boss: begin has not answered follow.asked"]
+    assert owing(ASKED, certain=True) == []
+    # The command between them led to nothing but another command.
+    assert owing(ASKED, FETCHED, MUTTERED) == []
+
+
+def test_a_command_that_was_answered_is_owed_every_answer() -> None:
+    expected = ["service hand: mutter has not answered follow.fetch"]
+    assert owing(ASKED, FETCHED) == owing(ASKED, FETCHED, certain=True) == expected
+
+
+def test_an_undo_that_a_command_caused_has_been_done() -> None:
+    assert owing(ASKED, FETCHED, MUTTERED, RETURNED, certain=True) == []
+
+
 def _delivery(identifier: str, flow: str = FLOW, wire_type: str | None = "a.b.v1") -> Delivery:
     headers = {"cloudEvents:causationid": flow}
     return Delivery(b"{}", identifier, wire_type, flow, None, headers, {}, "a", "k", False, 1)

@@ -72,6 +72,66 @@ def test_an_event_whose_cause_has_not_come_waits_apart() -> None:
     assert "not in the journal" not in "\n".join(drawn(flow))
 
 
+#: `b` has two commands sent, which a conductor would do; the second is answered twice.
+CONDUCTED = (
+    STORY[0],
+    STORY[1],
+    entry("c", "ask-1", after_s=0.02, command="payments.capture.v1", last_event="b"),
+    entry("d", "ask-2", after_s=0.03, command="shipping.book.v2", last_event="b"),
+    entry("e", "c", after_s=0.04),
+    entry("f", "ask-2", after_s=0.05, command="shipping.book.v2", last_event="b"),
+    entry("g", "ask-3", after_s=0.06, command="orders.fulfil.v1", last_event=FLOW),
+)
+
+
+def test_answers_to_a_command_stand_below_it_and_that_below_the_last_event() -> None:
+    assert drawn(flow_of(*CONDUCTED, starts_with="orders.process.v1"))[1:] == [
+        "├── orders.placed                  orders.place             3 ms",
+        "│   └── inventory.stock_reserved   inventory.reserve       10 ms",
+        "│       ├── payments.capture",
+        "│       │   └── orders.placed      orders.place            20 ms",
+        "│       │       └── orders.placed  orders.place            40 ms",
+        "│       └── shipping.book.v2",
+        "│           ├── orders.placed      orders.place            30 ms",
+        "│           └── orders.placed      orders.place            50 ms",
+        "└── orders.fulfil",
+        "    └── orders.placed              orders.place            60 ms",
+    ]
+
+
+def test_a_command_is_shown_whatever_came_first() -> None:
+    for order in itertools.islice(itertools.permutations(CONDUCTED), 0, None, 11):
+        flow = flow_of(*order)
+        assert "not in the journal" not in "\n".join(drawn(flow))
+        assert [flow.commands[f"ask-{number}"].cause for number in (1, 2, 3)] == ["b", "b", FLOW]
+        seen: set[str | None] = {FLOW, "ask-1", "ask-2", "ask-3"}
+        for one in flow.walk():
+            assert {one.cause, one.envelope.last_event or FLOW} <= seen
+            seen.add(one.id)
+
+
+def test_a_command_after_an_event_that_has_not_come_waits_apart() -> None:
+    assert drawn(flow_of(STORY[0], CONDUCTED[2]))[2:] == [
+        "└── b, which is not in the journal",
+        "    └── payments.capture",
+        "        └── orders.placed  orders.place       20 ms",
+    ]
+
+
+def test_a_stranger_may_name_any_command() -> None:
+    for command in ("a", "b", FLOW, "x\x1b"):
+        for last in ("a", "b", "c", FLOW, None):
+            flow = flow_of(
+                entry("a", "b", command=command, last_event=last),
+                entry("b", "c", command="two", last_event="d"),
+                entry("e", "d", command="three", last_event="c"),
+                entry("c", last_event="c"),
+            )
+            assert sorted(one.id for one in flow.walk()) == ["a", "b", "c", "e"]
+            assert sum(" ms" in line for line in drawn(flow)) == 4
+            assert "\x1b" not in "".join(drawn(flow))
+
+
 def test_an_event_is_taken_once() -> None:
     flow = Flow(FLOW)
     assert flow.add(STORY[0])
@@ -151,6 +211,14 @@ def test_json_has_everything_and_stays_json() -> None:
         "time": "2027-01-15T08:00:00.010Z",
         "after_ms": 10,
         "body": None,
+    }
+    told = flow_of(*CONDUCTED).as_json()["events"]
+    found = {one["id"]: (one["command"], one["last_event"]) for one in told if "command" in one}
+    assert found == {
+        "c": ("payments.capture.v1", "b"),
+        "d": ("shipping.book.v2", "b"),
+        "f": ("shipping.book.v2", "b"),
+        "g": ("orders.fulfil.v1", FLOW),
     }
 
 

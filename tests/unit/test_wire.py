@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +16,9 @@ from pamqp.header import ContentHeader
 from choreo.envelope import UNREADABLE, Envelope, read
 from choreo.errors import UndecodableError
 from choreo.rabbitmq.frames import frames
-from choreo.record import delivery_from, properties_of
+from choreo.record import delivery_from, delivery_of, properties_of
 from choreo.seams import Delivery, Outgoing
+from choreo.store.memory import envelope_json
 
 ids = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
 
@@ -49,6 +51,8 @@ envelopes = st.builds(
     causation=st.none() | ids,
     subject=st.none() | ids,
     traceparent=st.just("00-1-2-01") | st.just(""),
+    command=st.none() | ids,
+    last_event=st.none() | ids,
 )
 
 
@@ -68,6 +72,22 @@ def test_frames_are_what_pamqp_would_have_made(envelope: Envelope, body: bytes, 
     [read_back] = unmarshalled(pamqp.frame.marshal(expected, 1))
     assert header.properties == read_back.properties == plain
     assert header.body_size == read_back.body_size == len(body)
+
+
+@given(envelopes)
+def test_an_envelope_survives_the_outbox(envelope: Envelope) -> None:
+    kept = json.loads(envelope_json(envelope))
+    assert Envelope(**kept) == envelope
+    assert None not in kept.values()
+
+
+def test_what_is_due_keeps_which_command_was_answered() -> None:
+    sent = Envelope(
+        "m", "t.t.v1", "/s/h", "2026-01-02T03:04:05Z", "f", causation="c", traceparent="00-1-2-01",
+        command="t.ask.v1", last_event="e",
+    )  # fmt: skip
+    due = delivery_from(properties_of(delivery_of(Outgoing("t", "t.t.v1", sent, b""))), b"")
+    assert read(due, 0.0) == sent
 
 
 def test_a_name_that_does_not_fit_is_refused() -> None:
