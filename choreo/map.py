@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from choreo import discovery
 from choreo.contract import Command, contracts
+from choreo.errors import CannotRunError
 from choreo.service import Deadline, Handler, Service, Step
 from choreo.settings import Settings
 from choreo.signature import MessageType
@@ -36,6 +38,58 @@ def draw(settings: Settings) -> Json:
         },
         "services": {service.name: _service(service, root) for service in services},
     }
+
+
+def reach(drawn: Json, message: str, *, without: Collection[str] = ()) -> Json:
+    """The part of the choreography that one message sets off, as far as anybody reacts.
+
+    `message`: a wire type, a topic or the name of a class. `without`: services that only watch.
+    A handler of a conductor takes part only where a run of it begins; an undo only where its step
+    does. Raises CannotRunError if there is no such message, or no such service.
+    """
+    if unknown := set(without) - set(drawn["services"]):
+        raise CannotRunError(f"no service {', '.join(sorted(unknown))}")
+    handlers = {
+        (service, name): handler
+        for service, one in drawn["services"].items()
+        for name, handler in one["handlers"].items()
+        if service not in without
+    }
+    sent, active = {_find(drawn, message)}, set[tuple[str, str]]()
+    while True:
+        begun = {
+            key
+            for key, handler in handlers.items()
+            if sent.intersection(handler["consumes"]) and _may_act(key, handler, active)
+        }
+        if begun <= active:
+            break
+        active |= begun
+        sent.update(kind for key in begun for kind in handlers[key]["publishes"])
+    services: Json = {}
+    for service, name in (key for key in handlers if key in active):
+        handler = dict(handlers[service, name])
+        handler["consumes"] = [kind for kind in handler["consumes"] if kind in sent]
+        services.setdefault(service, {"queue": service, "handlers": {}})["handlers"][name] = handler
+    contracts = {kind: one for kind, one in drawn["contracts"].items() if kind in sent}
+    return {"contracts": contracts, "services": services}
+
+
+def _may_act(key: tuple[str, str], handler: Json, active: Collection[tuple[str, str]]) -> bool:
+    service, name = key
+    if "conductor" in handler and name != (begins := f"begin_{handler['conductor']}"):
+        return (service, begins) in active
+    return "undoes" not in handler or (service, handler["undoes"]) in active
+
+
+def _find(drawn: Json, message: str) -> str:
+    for wire_type, contract in drawn["contracts"].items():
+        names = (wire_type, contract["topic"], contract["class"].rpartition(".")[2])
+        if message in names:
+            return str(wire_type)
+    meant = get_close_matches(message, [one["topic"] for one in drawn["contracts"].values()], 1)
+    hint = f"; did you mean {meant[0]!r}?" if meant else ""
+    raise CannotRunError(f"no message {message!r}{hint}")
 
 
 def _kinds(settings: Settings, services: Iterable[Service]) -> set[MessageType]:
@@ -83,6 +137,8 @@ def _handler(service: Service, handler: Handler[..., Any], root: Path) -> Json:
         "consumes": _wire_types(signature.consumes),
         "publishes": _wire_types(signature.publishes),
     }
+    if handler.conductor is not None:
+        found["conductor"] = handler.conductor
     if handler.kind == "undo":
         undone = next(one for one in service.steps if one.taken_back_by is handler)
         found |= {"undoes": undone.name, "outcomes": _wire_types(signature.outcomes)}

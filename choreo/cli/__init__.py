@@ -14,6 +14,7 @@ from choreo.cli import dead
 from choreo.cli.declare import declare
 from choreo.cli.map import show_map
 from choreo.cli.run import run
+from choreo.cli.runs import show_runs
 from choreo.cli.send import send
 from choreo.cli.up import up
 from choreo.cli.watch import watch
@@ -28,7 +29,9 @@ _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
                     "choreo send orders.place.v1 < order.json")),
     "watch": (watch, ("choreo watch", "choreo watch 01a1f81d-ebf3-7000-845a-43cfb832a096")),
     "declare": (declare, ("choreo declare",)),
-    "map": (show_map, ("choreo map", "choreo map --json > contracts/choreography.json")),
+    "map": (show_map, ("choreo map", "choreo map OrderPlaced", "choreo map travel.book --mermaid",
+                       "choreo map --json > contracts/choreography.json")),
+    "runs": (show_runs, ("choreo runs", "choreo runs trip-7 --all --json")),
 }  # fmt: skip
 
 app = typer.Typer(

@@ -14,15 +14,25 @@ from choreo.cli import frame
 
 
 def show_map(
+    message: Annotated[
+        str | None,
+        typer.Argument(help="Only what this message sets off: its topic or the name of its class."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all of it, as contracts/choreography.json has it.")
     ] = False,
     as_mermaid: Annotated[
         bool, typer.Option("--mermaid", help="Draw it as a Mermaid flowchart.")
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="With MESSAGE: leave out a service that only watches. Repeatable."),
+    ] = None,
 ) -> None:
     """Show the choreography that the handlers' signatures form; asks no broker and no database."""
     found = maps.draw(frame.prepare())
+    if message is not None:
+        found = maps.reach(found, message, without=without or ())
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
@@ -52,6 +62,8 @@ def _handlers(found: dict[str, Any]) -> Table:
 
 def _remarks(handler: dict[str, Any]) -> list[str]:
     found = ["calls outside"] if handler["calls_outside"] else []
+    if "conductor" in handler:
+        found.append(f"conducts {handler['conductor']}")
     if "undoes" in handler:
         found.append(f"undoes {handler['undoes']}")
     if "undone_by" in handler:
