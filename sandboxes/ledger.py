@@ -16,6 +16,10 @@ CREATE TABLE IF NOT EXISTS effects (
     order_id TEXT NOT NULL, reference TEXT NOT NULL, amount INTEGER
 );
 CREATE INDEX IF NOT EXISTS effects_by_reference ON effects (reference, kind);
+CREATE TABLE IF NOT EXISTS offers (effect INTEGER PRIMARY KEY, offer TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS offers_by_offer ON offers (offer);
+CREATE VIEW IF NOT EXISTS entries AS
+    SELECT effects.*, offers.offer FROM effects LEFT JOIN offers ON offers.effect = effects.id;
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, status INTEGER NOT NULL, body TEXT NOT NULL
 );
@@ -42,10 +46,13 @@ class Effect:
     kind: str
     #: The idempotency key of the request that did it.
     key: str
+    #: What it was done for: an order, a trip.
     order_id: str
-    #: The payment or the shipment.
+    #: The payment, the shipment or the booking.
     reference: str
     amount: int | None = None
+    #: Of what a place was taken or given back.
+    offer: str | None = None
 
 
 class Ledger:
@@ -89,7 +96,7 @@ class Ledger:
 
     def record(self, effect: Effect) -> None:
         """Enter an effect; only `decide` does so, within the transaction of `once`."""
-        self._db.execute(
+        entered = self._db.execute(
             "INSERT INTO effects (at, kind, key, order_id, reference, amount) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             [
@@ -101,15 +108,24 @@ class Ledger:
                 effect.amount,
             ],
         )
+        if effect.offer is not None:
+            self._db.execute("INSERT INTO offers VALUES (?, ?)", [entered.lastrowid, effect.offer])
 
     def find(self, kind: str, reference: str) -> Effect | None:
-        """Look up the effect of this kind on a payment or a shipment."""
+        """Look up the effect of this kind on a payment, a shipment or a booking."""
         row = self._db.execute(
-            "SELECT kind, key, order_id, reference, amount FROM effects "
+            "SELECT kind, key, order_id, reference, amount, offer FROM entries "
             "WHERE kind = ? AND reference = ? ORDER BY id",
             [kind, reference],
         ).fetchone()
         return None if row is None else Effect(*row)
+
+    def count(self, kind: str, offer: str) -> int:
+        """Count the effects of this kind on an offer."""
+        [number] = self._db.execute(
+            "SELECT count(*) FROM entries WHERE kind = ? AND offer = ?", [kind, offer]
+        ).fetchone()
+        return int(number)
 
     def answer(self, key: str) -> Answer:
         """Look up the answer that a key was given; raises KeyError if it never was."""
@@ -120,4 +136,4 @@ class Ledger:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every effect, oldest first."""
-        return [dict(row) for row in self._db.execute("SELECT * FROM effects ORDER BY id")]
+        return [dict(row) for row in self._db.execute("SELECT * FROM entries ORDER BY id")]

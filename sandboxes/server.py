@@ -1,4 +1,4 @@
-"""What both sandboxes are made of: a web application over a ledger, and the process it runs in."""
+"""What every sandbox is made of: a web application over a ledger, and the process it runs in."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ async def test_a_good_card_is_charged(gateway: Sandbox, card: str) -> None:
         "order_id": order_id,
         "reference": paid["payment_id"],
         "amount": 450,
+        "offer": None,
     }
 
 

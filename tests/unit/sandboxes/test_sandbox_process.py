@@ -1,4 +1,4 @@
-"""Both sandboxes as processes: how they start, announce themselves, remember and stop."""
+"""Every kind of sandbox as a process: how they start, announce themselves, remember and stop."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from sandbox_process import PATIENCE_S, Sandbox, eventually, running, spawn
 
 from sandboxes.server import SLOW_S
 
-BOTH = pytest.mark.parametrize("name", ["gateway", "carrier"])
+EACH = pytest.mark.parametrize("name", ["gateway", "carrier", "airline"])
+LEG = {"trip_id": "t", "leg_id": "t.1", "start": "2030-05-01", "end": "2030-05-08"}
 SLOW = {
     "gateway": ("/charges", {"order_id": "slow", "card": "4000-3000", "amount": 1}),
     "carrier": ("/shipments", {"order_id": "slow", "address": "slow lane"}),
+    "airline": ("/bookings", {**LEG, "trip_id": "slow", "offer": "ROME-SLOW"}),
 }
 NORMAL = {
     "gateway": ("/charges", {"order_id": "normal", "card": "4242-4242", "amount": 1}),
     "carrier": ("/shipments", {"order_id": "normal", "address": "1 High Street"}),
+    "airline": ("/bookings", {**LEG, "offer": "ROME-1"}),
 }
 
 
-@BOTH
+@EACH
 async def test_it_announces_itself_and_withdraws_at_a_clean_stop(tmp_path: Path, name: str) -> None:
     var = tmp_path / "not" / "there" / "yet"
     with running(name, var) as sandbox:
@@ -45,7 +48,7 @@ async def test_it_announces_itself_and_withdraws_at_a_clean_stop(tmp_path: Path,
     assert [file.name for file in var.iterdir()] == [f"{name}.db"]
 
 
-@BOTH
+@EACH
 async def test_a_stop_does_not_wait_for_a_slow_request(tmp_path: Path, name: str) -> None:
     path, body = SLOW[name]
     with running(name, tmp_path) as sandbox:
@@ -59,7 +62,7 @@ async def test_a_stop_does_not_wait_for_a_slow_request(tmp_path: Path, name: str
     assert (code, stderr) == (0, "")
 
 
-@BOTH
+@EACH
 async def test_a_killed_one_remembers_its_answers(tmp_path: Path, name: str) -> None:
     path, body = NORMAL[name]
     ledger = tmp_path / "books" / "ledger.db"
@@ -76,7 +79,7 @@ async def test_a_killed_one_remembers_its_answers(tmp_path: Path, name: str) -> 
         assert await ask(sandbox) == before
 
 
-@BOTH
+@EACH
 def test_a_stop_leaves_the_announcement_of_a_successor(tmp_path: Path, name: str) -> None:
     announced = tmp_path / f"{name}.url"
     with running(name, tmp_path) as sandbox:
@@ -85,7 +88,7 @@ def test_a_stop_leaves_the_announcement_of_a_successor(tmp_path: Path, name: str
     assert announced.read_text() == "http://127.0.0.1:1\n"
 
 
-@BOTH
+@EACH
 def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -97,7 +100,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path, name: str) ->
     assert not (tmp_path / f"{name}.url").exists()
 
 
-@BOTH
+@EACH
 def test_a_ledger_that_cannot_be_is_one_line_and_exit_code_2(tmp_path: Path, name: str) -> None:
     broken = tmp_path / "ledger.db"
     broken.write_text("this is no database, and long enough to be seen as none" * 20)
@@ -113,6 +116,9 @@ def test_a_ledger_that_cannot_be_is_one_line_and_exit_code_2(tmp_path: Path, nam
     [
         ("gateway", ["4242-4242", "4000-0002", "4000-0503", "4000-3000", "4000-0504"]),
         ("carrier", ["nowhere", "slow lane", "lost answer"]),
+        ("airline", ["ROME-1", "ROME-LAST", "ROME-SLOW", "ROME-LOST", "ROME-NEVER"]),
+        ("hotel", ["ROOM-1", "ROOM-LAST", "ROOM-SLOW", "ROOM-LOST", "ROOM-NEVER"]),
+        ("car", ["CAR-1", "CAR-LAST", "CAR-SLOW", "CAR-LOST", "CAR-NEVER"]),
     ],
 )
 def test_help_tells_the_test_values_and_examples(
