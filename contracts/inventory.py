@@ -2,10 +2,11 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from choreo import Event
+from choreo import Command, Event
 
+from .customers import Customer
 from .money import Cents
-from .orders import Customer, Line, OrderId
+from .orders import Line, Lines, OrderId
 
 
 class Missing(BaseModel):
@@ -16,6 +17,19 @@ class Missing(BaseModel):
     sku: str
     wanted: int
     available: int
+
+
+class HoldStock(Command, topic="inventory.hold", subject="order_id"):
+    """Ask for every line of a conducted order to be held."""
+
+    order_id: OrderId
+    lines: Lines
+
+
+class ReleaseStock(Command, topic="inventory.release", subject="order_id"):
+    """Ask for what a conducted order holds to be given back."""
+
+    order_id: OrderId
 
 
 class StockReserved(Event, topic="inventory.stock_reserved", subject="order_id"):
@@ -30,6 +44,20 @@ class StockReserved(Event, topic="inventory.stock_reserved", subject="order_id")
 
 class StockRejected(Event, topic="inventory.stock_rejected", subject="order_id"):
     """Some line cannot be held, so none is."""
+
+    order_id: OrderId
+    missing: tuple[Missing, ...]
+
+
+class StockHeld(Event, topic="inventory.stock_held", subject="order_id"):
+    """The answer to `HoldStock`: every line is held."""
+
+    order_id: OrderId
+    lines: tuple[Line, ...]
+
+
+class StockLacking(Event, topic="inventory.stock_lacking", subject="order_id"):
+    """The answer to `HoldStock`: some line cannot be held, so none is."""
 
     order_id: OrderId
     missing: tuple[Missing, ...]

@@ -2,12 +2,14 @@
 
 from choreo import Event
 
-from .orders import OrderId
+from .customers import CustomerId
 
 
-class EmailSent(Event, topic="notifications.email_sent", subject="order_id"):
+class EmailSent(Event, topic="notifications.email_sent", subject="reference"):
     """A mail went out; it cannot be unsent."""
 
-    order_id: OrderId
+    #: What it was about: an order, a trip, an account.
+    reference: str
+    customer_id: CustomerId
     to: str
     subject_line: str

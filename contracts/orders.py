@@ -1,4 +1,8 @@
-"""What the orders context says: an order is placed, then fulfilled, cancelled or rejected."""
+"""What the orders context says: an order is placed, then fulfilled, cancelled or rejected.
+
+An order is choreographed (`PlaceOrder`) or conducted (`ProcessOrder`): the command that starts it
+chooses. Its ends are the same.
+"""
 
 from typing import Annotated
 
@@ -6,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from choreo import Command, Event
 
+from .customers import Customer
 from .money import Cents
 
 OrderId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
-Email = Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+Card = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Line(BaseModel):
@@ -21,34 +26,73 @@ class Line(BaseModel):
     quantity: Annotated[int, Field(ge=1, le=10_000)]
 
 
-class Customer(BaseModel):
-    """Who orders, and where the parcel and the mail go."""
-
-    model_config = ConfigDict(frozen=True)
-
-    customer_id: Annotated[str, Field(min_length=1, max_length=64)]
-    email: Email
-    address: Annotated[str, Field(min_length=1, max_length=500)]
-    member: bool = False
+Lines = Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
 
 
 class PlaceOrder(Command, topic="orders.place", subject="order_id"):
-    """Ask for an order to be placed."""
+    """Ask for an order that the services carry out by themselves."""
 
     order_id: OrderId
     customer: Customer
-    card: Annotated[str, Field(min_length=1, max_length=64)]
-    lines: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
+    card: Card
+    lines: Lines
+
+
+class ProcessOrder(Command, topic="orders.process", subject="order_id"):
+    """Ask for an order that a conductor carries out."""
+
+    order_id: OrderId
+    customer: Customer
+    card: Card
+    lines: Lines
+
+
+class OpenOrder(Command, topic="orders.open", subject="order_id"):
+    """Ask the order book to check, price and open an order that is conducted."""
+
+    order_id: OrderId
+    customer: Customer
+    lines: Lines
+
+
+class FulfilOrder(Command, topic="orders.fulfil", subject="order_id"):
+    """Ask the order book to end a conducted order well."""
+
+    order_id: OrderId
+    shipment_id: str
+
+
+class CancelOrder(Command, topic="orders.cancel", subject="order_id"):
+    """Ask the order book to end a conducted order badly."""
+
+    order_id: OrderId
+    reason: str
 
 
 class OrderPlaced(Event, topic="orders.placed", subject="order_id"):
-    """An order was accepted and priced; it is open."""
+    """An order was accepted and priced; it is open, and whoever has a part in it begins."""
 
     order_id: OrderId
     customer: Customer
     card: str
     lines: tuple[Line, ...]
     total: Cents
+
+
+class OrderOpened(Event, topic="orders.opened", subject="order_id"):
+    """A conducted order was accepted and priced; it is open, and its conductor goes on."""
+
+    order_id: OrderId
+    total: Cents
+
+
+class OrderPaid(Event, topic="orders.paid", subject="order_id"):
+    """The money of a conducted order came in."""
+
+    order_id: OrderId
+    customer: Customer
+    lines: tuple[Line, ...]
+    amount: Cents
 
 
 class OrderRejected(Event, topic="orders.rejected", subject="order_id"):
@@ -66,7 +110,7 @@ class OrderFulfilled(Event, topic="orders.fulfilled", subject="order_id"):
 
 
 class OrderCancelled(Event, topic="orders.cancelled", subject="order_id"):
-    """The order ended badly; whatever was done for it is to be undone."""
+    """The order ended badly; whatever was done for it is undone, or is to be."""
 
     order_id: OrderId
     customer: Customer

@@ -1,8 +1,25 @@
 """What the shipping context says: a shipment is booked, collected, or recalled."""
 
-from choreo import Event
+from typing import Annotated
+
+from pydantic import Field
+
+from choreo import Command, Event
 
 from .orders import OrderId
+
+
+class BookShipment(Command, topic="shipping.book", subject="order_id"):
+    """Ask for a parcel to be booked for a conducted order."""
+
+    order_id: OrderId
+    address: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class RecallShipment(Command, topic="shipping.recall", subject="order_id"):
+    """Ask for the parcel of a conducted order to be recalled."""
+
+    order_id: OrderId
 
 
 class ShipmentBooked(Event, topic="shipping.booked", subject="order_id"):
@@ -14,6 +31,20 @@ class ShipmentBooked(Event, topic="shipping.booked", subject="order_id"):
 
 class ShipmentFailed(Event, topic="shipping.failed", subject="order_id"):
     """The carrier does not take the parcel."""
+
+    order_id: OrderId
+    reason: str
+
+
+class ShipmentArranged(Event, topic="shipping.arranged", subject="order_id"):
+    """The answer to `BookShipment`: the carrier will come for the parcel."""
+
+    order_id: OrderId
+    shipment_id: str
+
+
+class ShipmentRefused(Event, topic="shipping.refused", subject="order_id"):
+    """The answer to `BookShipment`: the carrier does not take the parcel."""
 
     order_id: OrderId
     reason: str

@@ -27,7 +27,8 @@ from sqlalchemy import (
     update,
 )
 
-from contracts.orders import Customer, Line
+from contracts.customers import Customer
+from contracts.orders import Line
 
 PRICES = {"TEA-1": 450, "MUG-1": 1200, "BOOK-1": 2500, "RARE-1": 9900}
 

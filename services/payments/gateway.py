@@ -24,7 +24,7 @@ class Settings(BaseSettings):
 
 
 class DeclinedError(Exception):
-    """The card was not charged, and never will be for this order."""
+    """The card was not charged, and never will be for this."""
 
 
 class GatewayError(Exception):
@@ -38,9 +38,12 @@ class Gateway:
         self._http = http
         self._settings = settings
 
-    async def charge(self, *, key: str, order_id: str, card: str, amount: int) -> str:
+    async def charge(self, *, key: str, reference: str, card: str, amount: int) -> str:
         """Charge the card and return the payment's id; raises DeclinedError if it is declined."""
-        body = {"order_id": order_id, "card": card, "amount": amount}
+        if not amount:
+            raise DeclinedError("the amount is 0.00: there is nothing to charge")
+        # The gateway calls it an order whatever it is.
+        body = {"order_id": reference, "card": card, "amount": amount}
         match await self._post("/charges", key, body):
             case 201, {"payment_id": str(payment_id)}:
                 return payment_id

@@ -1,6 +1,8 @@
-"""The points: one grant for each order, and for each customer the sum of the grants that stand."""
+"""The points: a grant for each order or trip, and for each customer the sum of those that stand."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -26,7 +28,8 @@ accounts = Table(
 grants = Table(
     "grants",
     tables,
-    Column("order_id", String(64), primary_key=True),
+    Column("order_id", String(64), primary_key=True),  # or the trip's id
+    Column("kind", String(16), primary_key=True),  # order or trip: their ids may be equal
     Column("customer_id", String(64), nullable=False),
     Column("points", BigInteger, nullable=False),
 )
@@ -40,14 +43,19 @@ _add = (
 _open = insert(accounts)
 _revoke = (
     delete(grants)
-    .where(grants.c.order_id == bindparam("order"))
+    .where(grants.c.order_id == bindparam("order"), grants.c.kind == "order")
     .returning(grants.c.customer_id, grants.c.points)
 )
 
 
-def grant(db: Connection, order_id: str, customer_id: str, earned: int) -> None:
-    """Enter a grant and add it to the customer's points."""
-    db.execute(_grant, {"order_id": order_id, "customer_id": customer_id, "points": earned})
+def grant(
+    db: Connection, kind: Literal["order", "trip"], reference: str, customer_id: str, earned: int
+) -> None:
+    """Enter a grant for an order or a trip, and add it to the customer's points."""
+    db.execute(
+        _grant,
+        {"order_id": reference, "kind": kind, "customer_id": customer_id, "points": earned},
+    )
     if not db.execute(_add, {"customer": customer_id, "change": earned}).rowcount:
         db.execute(_open, {"customer_id": customer_id, "points": earned})
 

@@ -11,15 +11,20 @@ from choreo import Context, Service
 from contracts.orders import OrderCancelled, OrderFulfilled
 from contracts.payments import PaymentCaptured
 from contracts.shipping import (
+    BookShipment,
+    RecallShipment,
+    ShipmentArranged,
     ShipmentBooked,
     ShipmentCollected,
     ShipmentFailed,
     ShipmentRecalled,
+    ShipmentRefused,
 )
 
 from .carrier import Carrier, Settings, UndeliverableError
 
 service = Service("shipping")
+_LIMIT = timedelta(seconds=10)
 
 
 @service.adapter
@@ -29,7 +34,7 @@ async def open_carrier() -> AsyncGenerator[Carrier]:
         yield Carrier(http, Settings())
 
 
-@service.on(timeout=timedelta(seconds=10))
+@service.on(timeout=_LIMIT)
 async def book(
     paid: PaymentCaptured, context: Context, carrier: Carrier
 ) -> ShipmentBooked | ShipmentFailed:
@@ -52,7 +57,30 @@ async def recall(
     return ShipmentRecalled(order_id=booked.order_id, shipment_id=booked.shipment_id)
 
 
-@service.on(final="a collected parcel is out of our hands", timeout=timedelta(seconds=10))
+@service.on(timeout=_LIMIT)
+async def arrange(
+    wanted: BookShipment, context: Context, carrier: Carrier
+) -> ShipmentArranged | ShipmentRefused:
+    """Book a parcel for a conducted order; until it is collected it can be recalled."""
+    try:
+        shipment_id = await carrier.book(
+            key=context.key, order_id=wanted.order_id, address=wanted.address
+        )
+    except UndeliverableError as undeliverable:
+        return ShipmentRefused(order_id=wanted.order_id, reason=str(undeliverable))
+    return ShipmentArranged(order_id=wanted.order_id, shipment_id=shipment_id)
+
+
+@arrange.undo
+async def call_back(
+    cause: RecallShipment, booked: ShipmentArranged, context: Context, carrier: Carrier
+) -> ShipmentRecalled:
+    """Take the booking of a conducted order back."""
+    await carrier.recall(key=context.key, shipment_id=booked.shipment_id)
+    return ShipmentRecalled(order_id=booked.order_id, shipment_id=booked.shipment_id)
+
+
+@service.on(final="a collected parcel is out of our hands", timeout=_LIMIT)
 async def collect(order: OrderFulfilled, context: Context, carrier: Carrier) -> ShipmentCollected:
     """Have the parcel collected, now that the order can no longer die."""
     await carrier.collect(key=context.key, shipment_id=order.shipment_id)

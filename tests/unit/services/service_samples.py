@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from sqlalchemy import create_engine
 
 from choreo import Connection, Context, Service
-from contracts.orders import Customer, Line
+from contracts.customers import Customer
+from contracts.orders import Line
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANN = Customer(customer_id="ann", email="ann@example.org", address="1 High Street")
@@ -18,7 +19,16 @@ TEA = (Line(sku="TEA-1", quantity=2),)
 
 
 def context(key: str) -> Context:
-    return Context(flow="flow", message_id="message", time=NOON, subject=None, key=key)
+    return Context(
+        flow="flow",
+        message_id="message",
+        type="orders.placed.v1",
+        source="/orders/place",
+        time=NOON,
+        subject=None,
+        causation=None,
+        key=key,
+    )
 
 
 @contextmanager

@@ -10,16 +10,21 @@ from sqlalchemy import func, select, update
 
 from choreo import Connection, Reject
 from contracts.inventory import (
+    HoldStock,
     Missing,
+    ReleaseStock,
+    StockHeld,
+    StockLacking,
     StockRejected,
     StockReleased,
     StockReserved,
     StockShipped,
 )
 from contracts.orders import Line, OrderCancelled, OrderFulfilled, OrderPlaced
-from services.inventory import release, reserve, service, ship, stock
+from services.inventory import hold, let_go, release, reserve, service, ship, stock
 
 CANCELLED = OrderCancelled(order_id="o-1", customer=ANN, reason="declined")
+RELEASE = ReleaseStock(order_id="o-1")
 FULFILLED = OrderFulfilled(order_id="o-1", shipment_id="ship-1")
 MIXED = (
     Line(sku="TEA-1", quantity=2),
@@ -98,7 +103,7 @@ def test_a_cancelled_order_gives_everything_back(db: Connection) -> None:
     held = reserved(db, *MIXED)
     assert release(CANCELLED, held, db) == StockReleased(order_id="o-1", lines=MIXED)
     assert holds(db) == {}
-    with pytest.raises(Reject, match="o-1 is cancelled, but holds nothing"):
+    with pytest.raises(Reject, match="o-1 holds nothing to give back"):
         release(CANCELLED, held, db)
 
 
@@ -116,8 +121,37 @@ def test_a_fulfilled_order_ships_what_it_held(db: Connection) -> None:
     assert holds(db) == {"TEA-1": (7, "shipped"), "RARE-1": (1, "shipped")}
     with pytest.raises(Reject, match="o-1 is fulfilled, but holds nothing"):
         ship(FULFILLED, db)
-    with pytest.raises(Reject, match="o-1 is cancelled, but holds nothing"):
+    with pytest.raises(Reject, match="o-1 holds nothing to give back"):
         release(CANCELLED, held, db)
+
+
+def test_a_conducted_order_holds_every_line_or_none(db: Connection) -> None:
+    wanted = HoldStock(order_id="o-1", lines=MIXED)
+    assert hold(wanted, db) == StockHeld(order_id="o-1", lines=MIXED)
+    assert holds(db) == {"TEA-1": (7, "held"), "RARE-1": (1, "held")}
+    lines = (*TEA, Line(sku="RARE-1", quantity=3))
+    assert hold(HoldStock(order_id="late", lines=lines), db) == StockLacking(
+        order_id="late", missing=(Missing(sku="RARE-1", wanted=3, available=2),)
+    )
+    assert holds(db) == {"TEA-1": (7, "held"), "RARE-1": (1, "held")}
+
+
+def test_a_conducted_order_gives_everything_back_once(db: Connection) -> None:
+    held = hold(HoldStock(order_id="o-1", lines=MIXED), db)
+    assert isinstance(held, StockHeld)
+    assert let_go(RELEASE, held, db) == StockReleased(order_id="o-1", lines=MIXED)
+    assert holds(db) == {}
+    with pytest.raises(Reject, match="o-1 holds nothing to give back"):
+        let_go(RELEASE, held, db)
+
+
+def test_a_conducted_order_ships_what_it_held(db: Connection) -> None:
+    held = hold(HoldStock(order_id="o-1", lines=MIXED), db)
+    assert isinstance(held, StockHeld)
+    assert ship(FULFILLED, db) == StockShipped(order_id="o-1")
+    with pytest.raises(Reject, match="o-1 holds nothing to give back"):
+        let_go(RELEASE, held, db)
+    assert holds(db) == {"TEA-1": (7, "shipped"), "RARE-1": (1, "shipped")}
 
 
 def test_other_orders_are_left_alone(db: Connection) -> None:

@@ -20,10 +20,20 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from service_samples import ANN, NOON, context
 
 from choreo import CannotRunError
+from contracts.accounts import AccountRegistered
 from contracts.notifications import EmailSent
-from contracts.orders import Line, OrderCancelled
+from contracts.orders import Line, OrderCancelled, OrderPaid
 from contracts.payments import PaymentCaptured
-from services.notifications import apologise, confirm, open_mailer
+from contracts.travel import Booking, TripCancelled, TripConfirmed
+from services.notifications import (
+    apologise,
+    confirm,
+    open_mailer,
+    regret,
+    send_itinerary,
+    service,
+    welcome,
+)
 from services.notifications.mail import Server
 
 PAID = PaymentCaptured(
@@ -34,9 +44,13 @@ PAID = PaymentCaptured(
     amount=2105,
 )
 CANCELLED = OrderCancelled(order_id="o-1", customer=ANN, reason="the card was declined")
-CONFIRMED = EmailSent(
-    order_id="o-1", to="ann@example.org", subject_line="Your order o-1: payment received"
-)
+
+
+def sent(reference: str, subject: str) -> EmailSent:
+    return EmailSent(reference=reference, customer_id="ann", to=ANN.email, subject_line=subject)
+
+
+CONFIRMED = sent("o-1", "Your order o-1: payment received")
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +58,12 @@ def var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CHOREO_SMTP_URL", raising=False)
     monkeypatch.setenv("CHOREO_VAR", str(tmp_path / "var"))
     return tmp_path / "var"
+
+
+def mail_in(var: Path) -> EmailMessage:
+    """The only mail in the folder."""
+    [file] = (var / "mail").iterdir()
+    return read(file.read_bytes())
 
 
 def read(raw: bytes) -> EmailMessage:
@@ -126,13 +146,72 @@ async def test_a_confirmation_is_a_file_where_there_is_no_server(var: Path) -> N
 
 async def test_an_apology_says_why(var: Path) -> None:
     async with open_mailer() as mailer:
-        assert await apologise(CANCELLED, context("key"), mailer) == EmailSent(
-            order_id="o-1", to=ANN.email, subject_line="Your order o-1: cancelled"
+        assert await apologise(CANCELLED, context("key"), mailer) == sent(
+            "o-1", "Your order o-1: cancelled"
         )
-    [file] = (var / "mail").iterdir()
-    mail = read(file.read_bytes())
+    mail = mail_in(var)
     assert (mail["To"], mail["Subject"]) == (ANN.email, "Your order o-1: cancelled")
     assert "cancel your order (the card was declined)" in mail.get_content()
+
+
+async def test_a_conducted_order_is_confirmed_in_the_same_words(var: Path) -> None:
+    paid = OrderPaid(order_id="o-1", customer=ANN, lines=PAID.lines, amount=PAID.amount)
+    async with open_mailer() as mailer:
+        assert await confirm(paid, context("key"), mailer) == CONFIRMED
+    assert "received 21.05 and will send you" in mail_in(var).get_content()
+
+
+async def test_who_registers_is_welcome(var: Path) -> None:
+    account = AccountRegistered(
+        customer_id="ann",
+        name="Ann Ägren\r\nBcc: eve@example.org",
+        email=ANN.email,
+        address=ANN.address,
+        member=False,
+        preferences=(),
+    )
+    subject = "Welcome: you have an account"
+    async with open_mailer() as mailer:
+        assert await welcome(account, context("key"), mailer) == sent("ann", subject)
+    mail = mail_in(var)
+    assert (mail["To"], mail["Bcc"], mail["Subject"]) == (ANN.email, None, subject)
+    assert mail.get_content().startswith("Welcome, Ann Ägren")
+    assert "our customer ann" in mail.get_content()
+
+
+async def test_an_itinerary_lists_every_booking(var: Path) -> None:
+    booked = (("airline", "LIS-1", "b-1", 12_000), ("hotel", "SEA-2", "b-2", 8_005))
+    trip = TripConfirmed(
+        trip_id="t-1",
+        customer=ANN,
+        bookings=tuple(
+            Booking(
+                leg_id=f"t-1.{booking_id}",
+                provider=provider,
+                offer=offer,
+                booking_id=booking_id,
+                price=price,
+            )
+            for provider, offer, booking_id, price in booked
+        ),
+        payment_id="pay-1",
+        amount=20_005,
+    )
+    async with open_mailer() as mailer:
+        assert await send_itinerary(trip, context("key"), mailer) == sent(
+            "t-1", "Your trip t-1: confirmed"
+        )
+    assert mail_in(var).get_content().replace("\r\n", "\n") == (
+        "Thank you. We have received 200.05 and booked\n\n"
+        "  airline LIS-1: b-1, 120.00\n  hotel SEA-2: b-2, 80.05\n"
+    )
+
+
+async def test_a_cancelled_trip_is_regretted_with_its_reason(var: Path) -> None:
+    trip = TripCancelled(trip_id="t-1", customer=ANN, reason="no car is left")
+    async with open_mailer() as mailer:
+        assert await regret(trip, context("key"), mailer) == sent("t-1", "Your trip t-1: cancelled")
+    assert "cancel your trip (no car is left)" in mail_in(var).get_content()
 
 
 async def test_a_repeated_mail_takes_its_own_place(var: Path) -> None:
@@ -284,5 +363,7 @@ def test_a_password_is_not_shown() -> None:
 
 def test_a_confirmation_is_not_written_once_the_order_died() -> None:
     assert confirm.unless == (OrderCancelled,)
-    assert confirm.final
-    assert apologise.final
+
+
+def test_every_mail_is_final_and_has_a_time_limit() -> None:
+    assert [one.name for one in service.steps if not (one.final and one.timeout_s == 30)] == []

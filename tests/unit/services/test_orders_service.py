@@ -10,24 +10,42 @@ from pydantic import ValidationError
 from service_samples import ANN, TEA, database, start
 from sqlalchemy import select, update
 
-from choreo import Connection
+from choreo import Connection, Reject
 from contracts.inventory import Missing, StockRejected
 from contracts.orders import (
+    CancelOrder,
+    FulfilOrder,
     Line,
+    OpenOrder,
     OrderCancelled,
     OrderFulfilled,
+    OrderOpened,
     OrderPlaced,
     OrderRejected,
     PlaceOrder,
 )
 from contracts.payments import PaymentDeclined
 from contracts.shipping import ShipmentBooked, ShipmentFailed
-from services.orders import book, cancel, expire, fulfil, place, service
+from services.orders import (
+    book,
+    call_off,
+    cancel,
+    complete,
+    expire,
+    fulfil,
+    open_order,
+    place,
+    service,
+)
 from services.orders.settings import Settings
 
 WANTED = PlaceOrder(order_id="o-1", customer=ANN, card="4242-4242", lines=TEA)
 BOOKED = ShipmentBooked(order_id="o-1", shipment_id="ship-1")
 FULFILLED = OrderFulfilled(order_id="o-1", shipment_id="ship-1")
+OPEN = OpenOrder(order_id="o-1", customer=ANN, lines=TEA)
+OPENED = OrderOpened(order_id="o-1", total=900)
+CANCEL = CancelOrder(order_id="o-1", reason="the card was declined")
+FULFIL = FulfilOrder(order_id="o-1", shipment_id="ship-1")
 DECLINED = PaymentDeclined(order_id="o-1", reason="the card was declined")
 
 
@@ -128,6 +146,47 @@ def test_an_order_that_never_began_does_not_end(db: Connection) -> None:
     assert cancel(DECLINED, db) is None
 
 
+def test_a_conducted_order_is_priced_by_the_catalogue(db: Connection) -> None:
+    assert open_order(OPEN, db) == OPENED
+    assert state(db) == ("open", None)
+
+
+def test_a_conducted_order_is_refused_for_the_same_reasons(db: Connection) -> None:
+    lines = (Line(sku="SALT-1", quantity=1),)
+    assert open_order(OPEN.model_copy(update={"lines": lines}), db) == OrderRejected(
+        order_id="o-1", reason="not in the catalogue: SALT-1"
+    )
+    assert db.execute(select(book.orders)).all() == []
+    placed(db)
+    taken = OrderRejected(order_id="o-1", reason="the order id o-1 is taken")
+    assert open_order(OPEN, db) == taken
+
+
+def test_a_conducted_order_is_called_off_once_and_says_why(db: Connection) -> None:
+    open_order(OPEN, db)
+    assert call_off(CANCEL, OPENED, db) == cancelled("the card was declined")
+    with pytest.raises(Reject, match="o-1 has ended already, so it cannot be cancelled"):
+        call_off(CANCEL, OPENED, db)
+    with pytest.raises(Reject, match="o-1 is not open, so it cannot be fulfilled"):
+        complete(FULFIL, db)
+    assert state(db) == ("cancelled", "the card was declined")
+
+
+def test_a_conducted_order_is_fulfilled_once(db: Connection) -> None:
+    open_order(OPEN, db)
+    assert complete(FULFIL, db) == FULFILLED
+    with pytest.raises(Reject, match="o-1 is not open, so it cannot be fulfilled"):
+        complete(FULFIL, db)
+    with pytest.raises(Reject, match="o-1 has ended already, so it cannot be cancelled"):
+        call_off(CANCEL, OPENED, db)
+    assert state(db) == ("fulfilled", None)
+
+
+def test_a_conducted_order_that_never_began_is_not_fulfilled(db: Connection) -> None:
+    with pytest.raises(Reject, match="o-1 is not open, so it cannot be fulfilled"):
+        complete(FULFIL, db)
+
+
 def test_a_start_keeps_changed_prices_and_fills_gaps(db: Connection) -> None:
     db.execute(update(book.catalogue).where(book.catalogue.c.sku == "TEA-1").values(price=500))
     db.execute(book.catalogue.delete().where(book.catalogue.c.sku == "MUG-1"))
@@ -148,5 +207,5 @@ def test_the_deadline_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch)
             Settings()
 
 
-def test_every_step_says_why_it_has_no_undo() -> None:
-    assert [one.name for one in service.steps if not one.final] == []
+def test_only_what_a_conductor_may_take_back_has_an_undo() -> None:
+    assert [one.name for one in service.steps if not one.final] == ["open_order"]

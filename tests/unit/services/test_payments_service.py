@@ -15,17 +15,50 @@ from service_samples import ANN, TEA, context
 
 from contracts.inventory import StockReserved
 from contracts.orders import OrderCancelled
-from contracts.payments import PaymentCaptured, PaymentDeclined, PaymentRefunded
+from contracts.payments import (
+    CapturePayment,
+    PaymentCaptured,
+    PaymentDeclined,
+    PaymentRefunded,
+    PaymentRefused,
+    PaymentReturned,
+    PaymentTaken,
+    RefundPayment,
+    TripNotPaid,
+    TripPaid,
+    TripRefunded,
+)
+from contracts.providers import LegsBooked
+from contracts.travel import Booking, TripCancelled
 from sandboxes import gateway as sandbox
 from sandboxes.ledger import Ledger
-from services.payments import capture, open_gateway, refund
+from services.payments import (
+    capture,
+    charge,
+    charge_trip,
+    give_back,
+    open_gateway,
+    refund,
+    refund_trip,
+)
 from services.payments.gateway import Gateway, GatewayError
 
 CANCELLED = OrderCancelled(order_id="o-1", customer=ANN, reason="no road")
+BOOKINGS = (
+    Booking(leg_id="t-1.1", provider="airline", offer="LIS-1", booking_id="b-1", price=12_000),
+)
 
 
 def reserved(card: str = sandbox.APPROVED) -> StockReserved:
     return StockReserved(order_id="o-1", customer=ANN, card=card, lines=TEA, total=900)
+
+
+def wanted(card: str = sandbox.APPROVED, amount: int = 900) -> CapturePayment:
+    return CapturePayment(reference="o-1", card=card, amount=amount)
+
+
+def legs_booked(card: str = sandbox.APPROVED, total: int = 12_000) -> LegsBooked:
+    return LegsBooked(trip_id="t-1", bookings=BOOKINGS, total=total, card=card)
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +97,6 @@ async def test_a_good_card_is_charged_once_for_a_key(gateway: Gateway, ledger: L
     assert kinds(ledger) == ["charge"]
 
 
-async def test_a_bad_card_is_an_answer_and_no_error(gateway: Gateway, ledger: Ledger) -> None:
-    answer = await capture(reserved(sandbox.DECLINED), context("key-1"), gateway)
-    assert answer == PaymentDeclined(order_id="o-1", reason="the card was declined")
-    assert kinds(ledger) == []
-
-
 async def test_a_cancelled_order_gets_its_money_back_once(gateway: Gateway, ledger: Ledger) -> None:
     paid = await capture(reserved(), context("key-1"), gateway)
     assert isinstance(paid, PaymentCaptured)
@@ -78,6 +105,60 @@ async def test_a_cancelled_order_gets_its_money_back_once(gateway: Gateway, ledg
             order_id="o-1", payment_id=paid.payment_id, amount=900
         )
     assert kinds(ledger) == ["charge", "refund"]
+
+
+async def test_a_conductor_has_a_card_charged_and_given_back_once(
+    gateway: Gateway, ledger: Ledger
+) -> None:
+    paid = await charge(wanted(), context("key-1"), gateway)
+    assert await charge(wanted(), context("key-1"), gateway) == paid
+    [row] = ledger.rows()
+    assert paid == PaymentTaken(reference="o-1", payment_id=row["reference"], amount=900)
+    assert (row["key"], row["amount"], row["order_id"]) == ("key-1", 900, "o-1")
+    for key in ("key-2", "key-2", "key-3"):
+        assert await give_back(
+            RefundPayment(reference="o-1"), paid, context(key), gateway
+        ) == PaymentReturned(reference="o-1", payment_id=paid.payment_id, amount=900)
+    assert kinds(ledger) == ["charge", "refund"]
+
+
+async def test_a_trip_is_charged_and_given_back_once(gateway: Gateway, ledger: Ledger) -> None:
+    paid = await charge_trip(legs_booked(), context("key-1"), gateway)
+    assert await charge_trip(legs_booked(), context("key-1"), gateway) == paid
+    [row] = ledger.rows()
+    assert paid == TripPaid(
+        trip_id="t-1", bookings=BOOKINGS, payment_id=row["reference"], amount=12_000
+    )
+    assert (row["key"], row["amount"], row["order_id"]) == ("key-1", 12_000, "t-1")
+    died = TripCancelled(trip_id="t-1", customer=ANN, reason="no road")
+    for key in ("key-2", "key-2", "key-3"):
+        assert await refund_trip(died, paid, context(key), gateway) == TripRefunded(
+            trip_id="t-1", payment_id=paid.payment_id, amount=12_000
+        )
+    assert kinds(ledger) == ["charge", "refund"]
+
+
+@pytest.mark.parametrize(
+    ("card", "amount", "reason"),
+    [
+        (sandbox.DECLINED, 900, "the card was declined"),
+        (sandbox.APPROVED, 0, "the amount is 0.00: there is nothing to charge"),
+    ],
+)
+async def test_what_cannot_be_charged_is_an_answer_to_everybody(
+    gateway: Gateway, ledger: Ledger, card: str, amount: int, reason: str
+) -> None:
+    order = reserved(card).model_copy(update={"total": amount})
+    assert [
+        await capture(order, context("key-1"), gateway),
+        await charge(wanted(card, amount), context("key-2"), gateway),
+        await charge_trip(legs_booked(card, amount), context("key-3"), gateway),
+    ] == [
+        PaymentDeclined(order_id="o-1", reason=reason),
+        PaymentRefused(reference="o-1", reason=reason),
+        TripNotPaid(trip_id="t-1", reason=reason),
+    ]
+    assert kinds(ledger) == []
 
 
 async def test_an_outage_is_an_exception_and_the_same_key_gets_through(
@@ -162,5 +243,5 @@ async def test_a_wrong_url_is_told_when_the_adapter_is_opened(
             pass
 
 
-def test_a_capture_has_a_time_limit() -> None:
-    assert capture.timeout_s == 10
+def test_every_charge_has_a_time_limit() -> None:
+    assert [one.timeout_s for one in (capture, charge, charge_trip)] == [10, 10, 10]

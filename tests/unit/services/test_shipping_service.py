@@ -14,14 +14,18 @@ from service_samples import ANN, TEA, context
 from contracts.orders import OrderCancelled, OrderFulfilled
 from contracts.payments import PaymentCaptured
 from contracts.shipping import (
+    BookShipment,
+    RecallShipment,
+    ShipmentArranged,
     ShipmentBooked,
     ShipmentCollected,
     ShipmentFailed,
     ShipmentRecalled,
+    ShipmentRefused,
 )
 from sandboxes import carrier as sandbox
 from sandboxes.ledger import Ledger
-from services.shipping import book, collect, open_carrier, recall
+from services.shipping import arrange, book, call_back, collect, open_carrier, recall
 from services.shipping.carrier import Carrier, CarrierError
 
 CANCELLED = OrderCancelled(order_id="o-1", customer=ANN, reason="too late")
@@ -120,6 +124,45 @@ async def test_a_fulfilled_order_is_collected_and_then_never_recalled(
         )
     with pytest.raises(CarrierError, match=r"409 for recall .*after its collection"):
         await recall(CANCELLED, shipment, context("recall"), carrier)
+    assert kinds(ledger) == ["booking", "collection"]
+
+
+async def test_a_conducted_order_is_booked_once_for_a_key_and_recalled_once(
+    carrier: Carrier, ledger: Ledger
+) -> None:
+    wanted = BookShipment(order_id="o-1", address="1 High Street")
+    shipment = await arrange(wanted, context("booking"), carrier)
+    assert await arrange(wanted, context("booking"), carrier) == shipment
+    [row] = ledger.rows()
+    assert shipment == ShipmentArranged(order_id="o-1", shipment_id=row["reference"])
+    assert (row["key"], row["order_id"]) == ("booking", "o-1")
+    for key in ("recall", "recall", "again"):
+        assert await call_back(
+            RecallShipment(order_id="o-1"), shipment, context(key), carrier
+        ) == ShipmentRecalled(order_id="o-1", shipment_id=shipment.shipment_id)
+    assert kinds(ledger) == ["booking", "recall"]
+
+
+async def test_a_conducted_order_that_cannot_be_delivered_is_an_answer(
+    carrier: Carrier, ledger: Ledger
+) -> None:
+    wanted = BookShipment(order_id="o-1", address="Nowhere")
+    assert await arrange(wanted, context("key"), carrier) == ShipmentRefused(
+        order_id="o-1", reason="the carrier does not go to 'Nowhere'"
+    )
+    assert kinds(ledger) == []
+
+
+async def test_a_conducted_order_that_was_collected_is_not_recalled(
+    carrier: Carrier, ledger: Ledger
+) -> None:
+    wanted = BookShipment(order_id="o-1", address="1 High Street")
+    shipment = await arrange(wanted, context("booking"), carrier)
+    assert isinstance(shipment, ShipmentArranged)
+    fulfilled = OrderFulfilled(order_id="o-1", shipment_id=shipment.shipment_id)
+    await collect(fulfilled, context("collect"), carrier)
+    with pytest.raises(CarrierError, match=r"409 for recall .*after its collection"):
+        await call_back(RecallShipment(order_id="o-1"), shipment, context("recall"), carrier)
     assert kinds(ledger) == ["booking", "collection"]
 
 

@@ -1,0 +1,5 @@
+"""Run this service: `python -m services.audit`."""
+
+from . import service
+
+service.run()

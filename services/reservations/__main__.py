@@ -1,0 +1,5 @@
+"""Run this service: `python -m services.reservations`."""
+
+from . import service
+
+service.run()
