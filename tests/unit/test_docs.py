@@ -54,6 +54,14 @@ def test_the_readme_shows_the_service_that_runs() -> None:
     assert shown == (ROOT / "services/inventory/__init__.py").read_text()
 
 
+def test_the_processes_show_what_runs() -> None:
+    services = [path.read_text() for path in ROOT.glob("services/*/__init__.py")]
+    blocks = BLOCK.findall((ROOT / "docs/processes.md").read_text())
+    assert blocks
+    for block in blocks:
+        assert any(block in text for text in services), block
+
+
 def named_places() -> list[tuple[str, str]]:
     text = (ROOT / "README.md").read_text()
     return re.findall(r"^\d\. `([\w/]+\.py)`, `([\w.]+)`", text, re.MULTILINE)
