@@ -64,8 +64,8 @@ class Committer:
             elif not batch.suspect or await self._mark(item):
                 await self._commit_alone(item)
 
-    async def due(self) -> list[Item]:
-        """What is due now, handed out to this instance.
+    async def due(self, *, deadlines: bool) -> list[Item]:
+        """What is due now, handed out to this instance; the deadlines among it only if wanted.
 
         What was lost with its process comes alone, one at a time: it may be the cause.
         """
@@ -73,7 +73,9 @@ class Committer:
         def hand_out(db: Connection, now: float) -> tuple[list[Row], float]:
             memory = Memory(db)
             calls = self._calls
-            rows = memory.due(now, self._settings.batch, calls.handlers, calls.room)
+            rows = memory.due(
+                now, self._settings.batch, calls.handlers, calls.room, deadlines=deadlines
+            )
             rows = self._choose([row for row in rows if key_of(row) not in calls.under_way])
             for row in rows:
                 row.update(owner=self._tools.owner, at=now + self._settings.lease_s)

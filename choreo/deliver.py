@@ -57,6 +57,7 @@ class Lifecycle:
             self._service.name,
             self._settings.prefetch,
             self._intake.receive,
+            self._intake.hear,
         )
         self._log.info("consuming", queue=self._service.name)
         while (batch := await self._next_batch()) is not None:
@@ -76,7 +77,9 @@ class Lifecycle:
             intake.rest()
             if loop.time() >= committer.sweep_at:
                 await committer.sweep()
-            due = await committer.due() if loop.time() >= committer.due_at else []
+            due = []
+            if loop.time() >= committer.due_at:
+                due = await committer.due(deadlines=not intake.is_behind)
             if any(is_suspect(item) for item in due):
                 return Batch(due)
             batch = intake.gather(due)

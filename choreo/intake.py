@@ -39,6 +39,8 @@ class Intake:
         self._clock = clock
         self._arrived: deque[Delivery] = deque()
         self._finished: deque[Finished] = deque()
+        #: How many messages waited when it began to hear, and are not taken yet; None: it is deaf.
+        self._behind: int | None = None
         self._wake = asyncio.Event()
         calls.on_finished = self._call_finished
         relay.on_confirmed = self._wake.set
@@ -47,6 +49,18 @@ class Intake:
         """Take what the broker hands over."""
         self._arrived.append(delivery)
         self._wake.set()
+
+    def hear(self, waiting: int | None) -> None:
+        """From now on messages arrive, and so many wait already; None: none can arrive."""
+        self._behind = waiting
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it may not have heard yet what was said in time.
+
+        A deadline that passed while the service was down, or the broker away, waits for that.
+        """
+        return self._behind is None or self._behind > 0
 
     def _call_finished(self, finished: Finished) -> None:
         self._finished.append(finished)
@@ -62,7 +76,10 @@ class Intake:
         timer = loop.call_at(until, self._wake.set)
         await self._wake.wait()
         timer.cancel()
-        return loop.time() >= until
+        nothing = loop.time() >= until
+        if nothing and self._behind is not None and not self._arrived:
+            self._behind = 0  # what it has not taken, other instances have
+        return nothing
 
     @property
     def is_empty(self) -> bool:
@@ -87,6 +104,7 @@ class Intake:
                     break
                 batch.suspect = True
             delivery = self._arrived.popleft()
+            self._behind = self._behind and self._behind - 1
             batch.deliveries.append(delivery)
             limit = self._settings.max_body_bytes
             batch.items.extend(judge(self._plan, delivery, now, limit))

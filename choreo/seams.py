@@ -68,9 +68,12 @@ class Broker(Protocol):
         queue: str,
         prefetch: int,
         on_delivery: Callable[[Delivery], None],
+        on_hearing: Callable[[int | None], None],
     ) -> None:
         """Declare the topology and consume, for as long as the process lives.
 
+        `on_hearing` is told how many messages wait whenever deliveries begin to arrive, and None
+        when they cannot arrive any more.
         Returns once deliveries arrive for the first time; reconnects by itself afterwards.
         Raises CannotRunError if the broker cannot be reached at all.
         """

@@ -44,6 +44,9 @@ class RabbitMQ:
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer_tag: str | None = None
         self._what: tuple[Topology, str, int, Callable[[Delivery], None]] | None = None
+        self._on_hearing: Callable[[int | None], None] = lambda _: None
+        self._on_consuming: Callable[[bool], None] = lambda _: None
+        self._consuming.on_change = self._changed
 
     async def open(self) -> None:
         """Connect for publishing alone; raises CannotRunError if that fails."""
@@ -55,8 +58,10 @@ class RabbitMQ:
         queue: str,
         prefetch: int,
         on_delivery: Callable[[Delivery], None],
+        on_hearing: Callable[[int | None], None],
     ) -> None:
         """Declare the topology and consume, reconnecting for as long as the process lives."""
+        self._on_hearing = on_hearing
         self._what = topology, queue, prefetch, on_delivery
         await self._consuming.start()
 
@@ -73,7 +78,7 @@ class RabbitMQ:
 
     def on_consuming(self, tell: Callable[[bool], None]) -> None:
         """Have told when deliveries begin to arrive and when they cannot: what readiness means."""
-        self._consuming.on_change = tell
+        self._on_consuming = tell
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Ack what came on the channel that is open now; the rest is handed over again."""
@@ -137,6 +142,11 @@ class RabbitMQ:
         await self._consuming.close()
         await self._publishing.close()
 
+    def _changed(self, consuming: bool) -> None:
+        if not consuming:
+            self._on_hearing(None)
+        self._on_consuming(consuming)
+
     async def _nothing(self, channel: Channel) -> None:
         pass
 
@@ -145,6 +155,8 @@ class RabbitMQ:
             return
         topology, queue, prefetch, on_delivery = self._what
         await declare(channel, topology, self._settings)
+        waiting = await channel.queue_declare(queue, passive=True)
+        self._on_hearing(waiting.message_count or 0)
         await channel.basic_qos(prefetch_count=prefetch)
         acks = self._acks = Acks(channel)
 

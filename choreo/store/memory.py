@@ -168,9 +168,15 @@ class Memory:
 
     # Due.
 
-    def due(self, now: float, most: int, outside: Collection[str], room: int) -> list[Row]:
-        """What is due, longest first; of the handlers that call outside at most `room`."""
-        given = {"now": now, "outside": list(outside)}
+    def due(
+        self, now: float, most: int, outside: Collection[str], room: int, *, deadlines: bool
+    ) -> list[Row]:
+        """What is due, longest first; of the handlers that call outside at most `room`.
+
+        Deadlines are among it only if wanted.
+        """
+        held_back = () if deadlines else (Kind.DEADLINE.value,)
+        given = {"now": now, "outside": list(outside), "held_back": list(held_back)}
         rows = list(self.db.execute(sql.DUE_INSIDE, {**given, "most": most}).mappings())
         if outside and room > 0:
             rows += self.db.execute(sql.DUE_OUTSIDE, {**given, "most": room}).mappings()

@@ -47,7 +47,13 @@ BURY = tombstones.insert()
 
 DUE_KEY = _by_key(due, "kind", "handler", "message_id")
 SCHEDULE = due.insert()
-DUE = sa.select(due).where(due.c.at <= bindparam("now")).order_by(due.c.at).limit(bindparam("most"))
+DUE = (
+    sa.select(due)
+    .where(due.c.at <= bindparam("now"))
+    .where(due.c.kind.not_in(bindparam("held_back", expanding=True)))
+    .order_by(due.c.at)
+    .limit(bindparam("most"))
+)
 OUTSIDE = due.c.handler.in_(bindparam("outside", expanding=True))
 DUE_INSIDE, DUE_OUTSIDE = DUE.where(sa.not_(OUTSIDE)), DUE.where(OUTSIDE)
 HAND_OUT = (

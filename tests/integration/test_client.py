@@ -255,10 +255,13 @@ async def test_deliveries_know_that_their_channel_is_gone(
     rabbit: RabbitMQ, service: Service
 ) -> None:
     came: list[Delivery] = []
-    await rabbit.consume(topology.of([service]), "client", 10, came.append)
+    heard: list[int | None] = []
+    await rabbit.consume(topology.of([service]), "client", 10, came.append, heard.append)
     await rabbit.publish([outgoing("m")])
     await until(lambda: len(came) == 1, "delivered")
     rabbit._consuming.reset(await rabbit._consuming.channel())
     await until(lambda: len(came) == 2, "delivered again")
     assert [one.channel and one.channel.closed for one in came] == [True, False]
+    assert heard[0] == 0
+    assert None in heard
     rabbit.settle(came)

@@ -342,3 +342,16 @@ async def test_it_goes_on_after_a_restart(works: Maker) -> None:
         await running.sent(Fill(hole="j.0", why=why))
         await running.answer(flow, Filled(hole="j.0"))
         await running.ended(Dropped(job="j", reason=why))
+
+
+async def test_answers_that_wait_while_it_is_down_are_not_late(works: Maker) -> None:
+    async with works(within_s=1) as running:
+        flow = await running.publish(Build(job="j", wired=False))
+        await running.sent(*HOLES)
+        await running.stop()
+        await running.answer(flow, *[Dug(hole="another")] * 700, Dug(hole="j.0"), Dug(hole="j.1"))
+        last = max(row["at"] for row in running.rows("due"))
+        await until(lambda: time.time() > last, "the deadlines are past")
+        await running.start()
+        await until(lambda: running.commands, "it goes on")
+        assert running.commands[0] == Paint(job="j")
