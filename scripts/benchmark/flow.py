@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
-import ordering
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
 from benchmark import hop
@@ -29,8 +28,12 @@ from choreo.seams import SystemClock
 from choreo.settings import load
 from choreo.supervisor import Supervisor
 from choreo.topology import JOURNAL
-from contracts.orders import OrderFulfilled
+from contracts.customers import Customer
+from contracts.orders import Line, OrderFulfilled, PlaceOrder
 
+#: All that has a part in an order: what else there is would take time from it.
+SERVICES = ("orders", "inventory", "payments", "shipping", "rewards", "notifications")
+SANDBOXES = ("gateway", "carrier")
 #: The messages that follow from each other: PlaceOrder, OrderPlaced, StockReserved,
 #: PaymentCaptured, ShipmentBooked, OrderFulfilled.
 HOPS = 6
@@ -40,6 +43,9 @@ PAUSE_S = 0.1
 WARM_UP = 20
 #: Settings of these would lead the services to a person's own databases, mail server or gateway.
 FOREIGN = ("CHOREO_", "ORDERS_", "PAYMENTS_", "SHIPPING_")
+CUSTOMER = Customer(
+    customer_id="ann", email="ann@example.com", address="1 Main Street", member=True
+)
 _QUEUE = f"{hop.NAME}.latency"
 
 
@@ -58,12 +64,13 @@ async def measure(amqp_url: str, folder: Path, orders: int, say: Callable[[str],
 
     Raises CannotRunError if the broker has queues of the services already.
     """
-    wanted = topology.of(discovery.services(load(var=folder)))
+    settings = load(var=folder)
+    wanted = topology.of(discovery.service(settings, name) for name in SERVICES)
     async with await aio_pika.connect(amqp_url) as connection:
         await _refuse_if_used(connection, (JOURNAL, *wanted.queues))
         channel = await connection.channel()
         try:
-            say("starting the sandboxes and the services ('choreo up')")
+            say("starting the sandboxes and the services")
             async with _system(amqp_url, folder):
                 queue = await channel.declare_queue(_QUEUE, durable=True, arguments=dict(QUORUM))
                 address = OrderFulfilled.__address__
@@ -123,10 +130,12 @@ async def _orders(amqp_url: str, arrivals: Arrivals, folder: Path, count: int) -
     ids = Ids(SystemClock(), random.SystemRandom())
 
     async def place(broker: RabbitMQ) -> None:
-        order = ordering.order(
-            ids, "TEA-1", 1, card="4242-4242", member=True, address="1 Main Street",
-            email="customer@example.com",
-        )  # fmt: skip
+        order = PlaceOrder(
+            order_id=ids.next(),
+            customer=CUSTOMER,
+            card="4242-4242",
+            lines=(Line(sku="TEA-1", quantity=1),),
+        )
         await broker.publish([first(order, ids, time.time(), f"/{hop.NAME}")])
 
     times: list[float] = []
@@ -139,19 +148,28 @@ async def _orders(amqp_url: str, arrivals: Arrivals, folder: Path, count: int) -
 
 @asynccontextmanager
 async def _system(amqp_url: str, folder: Path) -> AsyncGenerator[None]:
-    """Run `choreo up` while the block lasts."""
+    """Run what an order needs, each as a process of its own, while the block lasts."""
+    starting = set(SERVICES)
     ready = asyncio.Event()
     said: list[str] = []
 
-    def hear(_: str, line: str) -> None:
-        said.append(line)
-        if "services are running" in line:
+    def hear(name: str, line: str) -> None:
+        said.append(f"{name} | {line}")
+        if '"event": "consuming"' in line:
+            starting.discard(name)
+        if not starting:
             ready.set()
 
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    env |= {"CHOREO_AMQP_URL": amqp_url, "CHOREO_VAR": str(folder)}
-    async with Supervisor(hear, grace_s=60) as supervisor:
-        await supervisor.start("up", [sys.executable, "-m", "choreo", "up"], env=env)
+    env |= {"CHOREO_AMQP_URL": amqp_url, "CHOREO_VAR": str(folder), "CHOREO_LOG_FORMAT": "json"}
+    async with (
+        Supervisor(hear, grace_s=60) as sandboxes,
+        Supervisor(hear, grace_s=60) as services,
+    ):
+        for name in SANDBOXES:
+            await sandboxes.start(name, [sys.executable, "-m", f"sandboxes.{name}"], env=env)
+        for name in SERVICES:
+            await services.start(name, [sys.executable, "-m", "choreo", "run", name], env=env)
         try:
             await asyncio.wait_for(ready.wait(), START_S)
         except TimeoutError:

@@ -12,16 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cast
 import pytest
 import servers
 from stage import TABLES, until
+from starts import Order, a_confirmation, a_registration, a_trip, an_order
 
-from contracts.orders import Customer, Line, PlaceOrder
+from choreo import Command
+from contracts.travel import Way
+from sandboxes.gateway import APPROVED, DECLINED
 from services.inventory.stock import ON_HAND
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("orders", "inventory", "payments", "shipping", "rewards", "notifications")
-SANDBOXES = ("gateway", "carrier")
+SERVICES = cast.ALL
+SANDBOXES = cast.sandboxes(SERVICES)
 INSTANCES = 3
 PATIENCE_S = 90.0
 
@@ -61,11 +65,27 @@ class Compose:
         found = json.loads(_docker("inspect", *ids))
         return {one["Name"].removeprefix(f"/{self.name}-"): one for one in found}
 
+    def send(self, command: Command, *way: str) -> str:
+        """Send a command from a container that is entered or made; gives the id of its flow."""
+        topic = command.__address__.topic
+        flow = self(*way, "orders", "choreo", "send", topic, command.model_dump_json())
+        assert len(flow) == 36, flow
+        return flow
+
+    def events(self, flow: str) -> set[str]:
+        """What was announced in a flow, as audit has heard it."""
+        query = f"SELECT DISTINCT type FROM records WHERE flow = '{flow}'"
+        return set(self.rows("audit", query))
+
     def rows(self, service: str, query: str) -> list[str]:
         """Ask a service's database; columns are divided by `|`."""
         return self(
             "exec", "-T", "postgres", "psql", "-U", "choreo", "-Atc", query, service
         ).splitlines()
+
+    def effects(self, sandbox: str, name: str) -> list[str]:
+        """What a sandbox did for an order or a trip."""
+        return [one["kind"] for one in self.ledger(sandbox) if one["order_id"] == name]
 
     def ledger(self, sandbox: str) -> list[dict[str, Any]]:
         program = (
@@ -138,25 +158,21 @@ def test_services_run_without_privileges_and_log_json(compose: Compose) -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "end", "paid"),
-    [("4242-4242", "fulfilled", ["charge"]), ("4000-0002", "cancelled", [])],
+    ("order", "end", "paid"),
+    [
+        (an_order("good"), "fulfilled", ["charge"]),
+        (an_order("declined", card=DECLINED), "cancelled", []),
+        (an_order("conducted", conducted=True), "fulfilled", ["charge"]),
+    ],
+    ids=lambda value: value.order_id if isinstance(value, Order) else None,
 )
 async def test_an_order_sent_from_a_container_comes_to_its_end(
-    compose: Compose, card: str, end: str, paid: list[str]
+    compose: Compose, order: Order, end: str, paid: list[str]
 ) -> None:
-    order = PlaceOrder(
-        order_id=f"sent-{end}",
-        customer=Customer(customer_id="c-1", email="c@example.com", address="1 Main Street"),
-        card=card,
-        lines=(Line(sku="MUG-1", quantity=1),),
-    )
-    send = ("run", "--rm", "orders", "choreo", "send", "orders.place", order.model_dump_json())
-    flow = compose(*send)
-    assert len(flow) == 36, flow
+    compose.send(order, "run", "--rm")
     state = f"SELECT state FROM orders WHERE order_id = '{order.order_id}'"
     await until(lambda: compose.rows("orders", state) == [end], f"it is {end}", PATIENCE_S)
-    ledger = [one["kind"] for one in compose.ledger("gateway") if one["order_id"] == order.order_id]
-    assert ledger == paid
+    assert compose.effects("gateway", order.order_id) == paid
 
 
 def test_a_wrong_order_is_refused_in_the_container(compose: Compose) -> None:
@@ -212,8 +228,47 @@ async def test_orders_outlive_a_killed_instance(compose: Compose) -> None:
     assert effects == {("charge", order_id): 1 for order_id in fulfilled}
     mails = ("exec", "-T", "notifications", "ls", "var/mail")
     await until(lambda: len(compose(*mails).split()) == ended, "a mail for each", PATIENCE_S)
-    for service in SERVICES:
-        assert compose.rows(service, f"SELECT reason FROM {TABLES['dead'].name}") == []
+
+
+async def test_an_account_is_heard_of_everywhere(compose: Compose) -> None:
+    flow = compose.send(a_registration("compose"), "exec", "-T")
+    announced = {
+        "accounts.registered.v1", "crm.profile_opened.v1", "notifications.email_sent.v1",
+    }  # fmt: skip
+    await until(lambda: compose.events(flow) == announced, "all have reacted", PATIENCE_S)
+    verified = compose("exec", "-T", "audit", "python", "-m", "services.audit.verify")
+    assert verified.startswith("unbroken: ")
+
+
+@pytest.mark.parametrize(
+    ("way", "card", "end", "booked"),
+    [
+        ("conducted", APPROVED, "confirmed", ["booking"]),
+        ("choreographed", DECLINED, "cancelled", ["booking", "cancellation"]),
+    ],
+)
+async def test_a_trip_is_booked_and_paid_or_nothing_is(
+    compose: Compose, way: Way, card: str, end: str, booked: list[str]
+) -> None:
+    trip = a_trip(way, way=way)
+    reserved = compose.send(trip, "exec", "-T")
+    await until(
+        lambda: "travel.reserved.v1" in compose.events(reserved), "it is reserved", PATIENCE_S
+    )
+    flow = compose.send(a_confirmation(trip, card=card), "exec", "-T")
+    last = {f"travel.{end}.v1", "notifications.email_sent.v1"}
+    await until(lambda: last <= compose.events(flow), f"it is {end}, and told so", PATIENCE_S)
+    await until(
+        lambda: all(compose.effects(one, trip.trip_id) == booked for one in cast.PROVIDERS),
+        f"each provider has {booked}", PATIENCE_S,
+    )  # fmt: skip
+    assert compose.effects("gateway", trip.trip_id) == ["charge"] * (end == "confirmed")
+
+
+def test_nothing_was_given_up(compose: Compose) -> None:
+    ask = f"SELECT current_database(), reason FROM {TABLES['dead'].name}"
+    each = [word for name in SERVICES for word in ("-c", rf"\connect {name}", "-c", ask)]
+    assert compose("exec", "-T", "postgres", "psql", "-U", "choreo", "-Atq", *each) == ""
 
 
 def test_it_stops_in_good_order_and_leaves_nothing(compose: Compose) -> None:
