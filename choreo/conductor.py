@@ -112,6 +112,8 @@ class Conductor:
         self.name = name
         where = f"{place(ends)}: conductor {name}"
         [self.starts] = message_types(starts, where)
+        if name in service.conductors:
+            raise DefinitionError(f"{where}: {service.name} has a conductor of this name already")
         if not steps:
             raise DefinitionError(f"{where}: it has no steps")
         self.stages: list[list[Part]] = []
@@ -122,6 +124,7 @@ class Conductor:
         self.ends = Builder.of(ends, self.starts, answers)
         self.fails = None if fails is None else Builder.of(fails, self.starts, failing=True)
         self._declare()
+        service.conductors[name] = self
 
     def __repr__(self) -> str:
         return f"<Conductor {self.service.name}.{self.name}>"

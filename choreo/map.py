@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from choreo import discovery
+from choreo.conducting import Part
+from choreo.conductor import Conductor
 from choreo.contract import Command, contracts
 from choreo.errors import CannotRunError
 from choreo.service import Deadline, Handler, Service, Step
@@ -70,7 +72,11 @@ def reach(drawn: Json, message: str, *, without: Collection[str] = ()) -> Json:
     for service, name in (key for key in handlers if key in active):
         handler = dict(handlers[service, name])
         handler["consumes"] = [kind for kind in handler["consumes"] if kind in sent]
-        services.setdefault(service, {"queue": service, "handlers": {}})["handlers"][name] = handler
+        found = services.setdefault(service, {"queue": service, "handlers": {}})
+        found["handlers"][name] = handler
+        if (conductor := handler.get("conductor")) is not None:
+            table = drawn["services"][service]["conductors"][conductor]
+            found.setdefault("conductors", {})[conductor] = table
     contracts = {kind: one for kind, one in drawn["contracts"].items() if kind in sent}
     return {"contracts": contracts, "services": services}
 
@@ -118,12 +124,40 @@ def _contract(kind: MessageType, services: Iterable[Service]) -> Json:
 
 
 def _service(service: Service, root: Path) -> Json:
-    return {
+    found: Json = {
         "queue": service.name,
         "handlers": {
             handler.name: _handler(service, handler, root) for handler in service.handlers.values()
         },
     }
+    if service.conductors:
+        found["conductors"] = {
+            name: _conductor(conductor) for name, conductor in service.conductors.items()
+        }
+    return found
+
+
+def _conductor(conductor: Conductor) -> Json:
+    """The table of a conductor: what it sends stage by stage, and what it may be answered."""
+    return {
+        "starts": conductor.starts.__address__.wire_type,
+        "stages": [[_part(part) for part in stage] for stage in conductor.stages],
+        "ends": _wire_types(conductor.ends.publishes),
+        "fails": _wire_types(conductor.fails.publishes if conductor.fails else ()),
+    }
+
+
+def _part(part: Part) -> Json:
+    found: Json = {
+        "step": part.name,
+        "sends": _wire_types(part.make.publishes),
+        "each": part.make.several,
+        "good": _wire_types(part.good),
+        "bad": _wire_types(part.bad),
+    }
+    if part.undo is not None:
+        found |= {"undo": _wire_types(part.undo.publishes), "undone": _wire_types(part.undone)}
+    return found
 
 
 def _handler(service: Service, handler: Handler[..., Any], root: Path) -> Json:

@@ -10,13 +10,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import UnionType
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from sqlalchemy import Connection, MetaData
 
 from choreo.contract import Message
 from choreo.errors import DefinitionError, describe
 from choreo.signature import Context, MessageType, Signature, message_types, place, read
+
+if TYPE_CHECKING:
+    from choreo.conductor import Conductor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -159,6 +162,8 @@ class Service:
         self.handlers: dict[str, Handler[..., Any]] = {}
         self.adapters: dict[type, AdapterFactory] = {}
         self.setups: list[Callable[[Connection], None]] = []
+        #: By name; each has entered its handlers.
+        self.conductors: dict[str, Conductor] = {}
 
     def __repr__(self) -> str:
         return f"<Service {self.name}>"

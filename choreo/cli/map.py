@@ -24,6 +24,9 @@ def show_map(
     as_mermaid: Annotated[
         bool, typer.Option("--mermaid", help="Draw it as a Mermaid flowchart.")
     ] = False,
+    as_sequence: Annotated[
+        bool, typer.Option("--sequence", help="Draw the conductors as Mermaid sequence diagrams.")
+    ] = False,
     without: Annotated[
         list[str] | None,
         typer.Option(help="With MESSAGE: leave out a service that only watches. Repeatable."),
@@ -38,6 +41,9 @@ def show_map(
         return
     if as_mermaid:
         print(mermaid.flowchart(found))
+        return
+    if as_sequence:
+        print(mermaid.sequences(found))
         return
     console = frame.console()
     console.print(_handlers(found), _contracts(found))
