@@ -17,12 +17,15 @@ from choreo.relay import Relay
 from choreo.seams import Database, Outgoing
 from choreo.store.database import OutageError
 from choreo.store.memory import Memory, Row
+from choreo.store.retention import prune
 from choreo.transaction import Tools, Transaction
 from choreo.work import Effects, Item, ItemFailedError, Unit, revive
 
 T = TypeVar("T")
 
 AGAIN_FIRST_S, AGAIN_LONGEST_S = 0.05, 5.0
+#: Old flows are forgotten in small transactions, with room for others between them.
+PRUNED_AT_ONCE, PRUNE_AGAIN_S = 500, 0.1
 
 
 class Committer:
@@ -45,6 +48,9 @@ class Committer:
         #: When something is due next, and when to sweep, in the loop's time.
         self.due_at = 0.0
         self.sweep_at = 0.0
+        #: When to look for old flows, and behind which message's time.
+        self.prune_at = 0.0
+        self._pruned_until = 0.0
 
     async def commit(self, batch: Batch) -> None:
         """Commit a batch; one by one if one of it fails, or may kill the process."""
@@ -114,6 +120,20 @@ class Committer:
         self.sweep_at = asyncio.get_running_loop().time() + self._settings.lease_s / 3
         self.due_at = 0.0
         self._relay.send(await self._patiently(sweep))
+
+    async def prune(self) -> None:
+        """Forget some of what is older than the retention: a little at a time."""
+
+        def forget(db: Connection, now: float) -> tuple[int, float | None]:
+            before = now - self._settings.retention_days * 86400
+            return prune(db, before=before, after=self._pruned_until, most=PRUNED_AT_ONCE)
+
+        forgotten, go_on = await self._patiently(forget)
+        self._pruned_until = go_on or 0.0
+        wait_s = self._settings.prune_every_s if go_on is None else PRUNE_AGAIN_S
+        self.prune_at = asyncio.get_running_loop().time() + wait_s
+        if forgotten:
+            self._log.debug("old flows forgotten", flows=forgotten)
 
     async def _commit_alone(self, item: Item) -> None:
         try:

@@ -77,6 +77,8 @@ class Lifecycle:
             intake.rest()
             if loop.time() >= committer.sweep_at:
                 await committer.sweep()
+            if loop.time() >= committer.prune_at:
+                await committer.prune()
             due = []
             if loop.time() >= committer.due_at:
                 due = await committer.due(deadlines=not intake.is_behind)
@@ -88,5 +90,5 @@ class Lifecycle:
             if self._stopping and intake.is_empty:
                 return None
             until = loop.time() + FORGET_IDLE_S if relay.confirmed else committer.due_at
-            if await intake.wait(min(until, committer.due_at)) and relay.confirmed:
+            if await intake.wait(min(until, committer.due_at, committer.prune_at)) and relay.confirmed:
                 return batch

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,6 +18,8 @@ from choreo.errors import CannotRunError
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+#: RabbitMQ's units of `x-max-age`, in seconds; a year has 365 days, a month 30.
+_AGES = {"Y": 31_536_000, "M": 2_592_000, "D": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 class Settings(BaseSettings):
@@ -77,9 +79,30 @@ class Settings(BaseSettings):
     grace_s: Seconds = 20.0
     heartbeat_s: Annotated[int, Field(ge=1)] = 30
 
+    #: A flow in which nothing happened for so long is forgotten, unless something is still to come.
+    #: A message of it that comes again after that has its effect again.
+    retention_days: Annotated[float, Field(gt=0)] = 30.0
+    #: How often old flows are looked for.
+    prune_every_s: Seconds = 60.0
+
     #: How long the journal keeps events (RabbitMQ: Y, M, D, h, m, s).
     journal_max_age: Annotated[str, Field(pattern=r"^\d+[YMDhms]$")] = "7D"
     journal_max_bytes: Count = 5_000_000_000
+
+    @model_validator(mode="after")
+    def _remember_longer_than_the_journal(self) -> Self:
+        if self.retention_days * 86400 <= self.journal_max_age_s:
+            raise ValueError(
+                f"retention_days is {self.retention_days:g}, and the journal keeps events for "
+                f"{self.journal_max_age}: what is replayed from it would have its effect again; "
+                "make CHOREO_RETENTION_DAYS longer"
+            )
+        return self
+
+    @property
+    def journal_max_age_s(self) -> int:
+        """How long the journal keeps events, in seconds."""
+        return int(self.journal_max_age[:-1]) * _AGES[self.journal_max_age[-1]]
 
     @classmethod
     def settings_customise_sources(

@@ -42,6 +42,7 @@ inbox = Table(
     sqlite_with_rowid=False,
 )
 Index("choreo_inbox_flow", inbox.c.flow, inbox.c.handler)
+Index("choreo_inbox_at", inbox.c.at)
 
 #: What is committed and not yet confirmed by the broker.
 outbox = Table(
