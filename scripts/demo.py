@@ -1,105 +1,179 @@
-"""Shows the order flow: places four orders in a system of its own, and checks what they left."""
+"""Shows every process in a system of its own, one story after another, and checks the books."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import random
+import pkgutil
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import aio_pika
-import ordering
+import program
+import sending
 import typer
 from books import Books, Check
 from interruptible import until_signalled
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from sending import Sender
 
-from choreo import CannotRunError, DefinitionError, Service, discovery
+from choreo import CannotRunError, Command, Service, discovery
 from choreo.cli import frame
-from choreo.follow import Follower, following, owed
-from choreo.identity import Ids
+from choreo.follow import following, owed
 from choreo.node import end_with_parent
-from choreo.process import CANNOT_RUN, amqp_url
-from choreo.rabbitmq import RabbitMQ, explain
-from choreo.seams import SystemClock
+from choreo.process import amqp_url
+from choreo.rabbitmq import explain
 from choreo.settings import Settings
-from choreo.tree import Flow, after_ms
-from contracts.orders import PlaceOrder
+from choreo.tree import Entry, Flow, after_ms
+from contracts.accounts import Preference, RegisterAccount
+from contracts.customers import Customer
+from contracts.orders import Line, PlaceOrder, ProcessOrder
+from contracts.travel import ConfirmReservation, Leg, ReserveTrip, Way
 
-_START_S, _STOP_S, _FLOW_S = 120.0, 60.0, 15.0
+_START_S, _STOP_S, _FLOW_S, _AGAIN_S = 120.0, 60.0, 15.0, 0.1
 _SHOWN_LINES = 10
-#: Settings of these would lead the demo to a person's own databases, mail server or gateway.
-_FOREIGN = ("CHOREO_", "ORDERS_", "PAYMENTS_", "SHIPPING_")
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """An order, and how it must end."""
+    """What somebody asks for, and how it must end."""
 
     name: str
+    #: Of the last of its flows.
     outcome: str
     #: What must have been announced by then. Points and the first mail of an order that dies are
     #: not among it: its cancellation may come before them, and then they never come.
     events: str
-    sku: str = "TEA-1"
-    quantity: int = 2
-    card: str = "4242-4242"
-    member: bool = False
-    address: str = "1 Main Street"
+    commands: tuple[Command, ...]
 
-    def order(self, ids: Ids) -> PlaceOrder:
-        """Make the order itself."""
-        return ordering.order(
-            ids,
-            self.sku,
-            self.quantity,
-            card=self.card,
-            member=self.member,
-            address=self.address,
-            email="customer@example.com",
-        )
+
+ADA = Customer(customer_id="ada", email="ada@example.com", address="1 Main Street", member=True)
+
+
+def _registration() -> tuple[Command, ...]:
+    about = ADA.model_dump()
+    wishes = (
+        Preference(provider="airline", name="seat", value="aisle"),
+        Preference(provider="hotel", name="floor", value="high"),
+    )
+    return (RegisterAccount(name="Ada Example", preferences=wishes, **about),)
+
+
+def _order(
+    number: int,
+    command: type[PlaceOrder | ProcessOrder] = PlaceOrder,
+    *,
+    sku: str = "TEA-1",
+    quantity: int = 2,
+    card: str = "4242-4242",
+    address: str = ADA.address,
+) -> tuple[Command, ...]:
+    return (
+        command(
+            order_id=f"order-{number}",
+            customer=ADA.model_copy(update={"address": address}),
+            card=card,
+            lines=(Line(sku=sku, quantity=quantity),),
+        ),
+    )
+
+
+def _trip(number: int, way: Way, *, car: str = "CAR-1") -> tuple[Command, ...]:
+    start = date.today() + timedelta(days=30)
+    legs = tuple(
+        Leg(provider=provider, offer=offer, start=start, end=start + timedelta(days=7))
+        for provider, offer in (("airline", "ROME-1"), ("hotel", "ROOM-1"), ("car", car))
+    )
+    trip_id = f"trip-{number}"
+    return (
+        ReserveTrip(trip_id=trip_id, customer=ADA, legs=legs, way=way),
+        ConfirmReservation(trip_id=trip_id, card="4242-4242"),
+    )
 
 
 STORIES = (
     Story(
-        "a member's order",
+        "a registration",
+        "registered",
+        "accounts.registered notifications.email_sent crm.profile_opened",
+        _registration(),
+    ),
+    Story(
+        "an order",
         "fulfilled",
         "orders.placed inventory.stock_reserved payments.captured rewards.granted shipping.booked "
         "orders.fulfilled inventory.stock_shipped shipping.collected notifications.email_sent",
-        member=True,
+        _order(1),
+    ),
+    Story(
+        "an order, conducted",
+        "fulfilled",
+        "orders.opened inventory.stock_held payments.taken orders.paid rewards.granted "
+        "shipping.arranged orders.fulfilled inventory.stock_shipped shipping.collected "
+        "notifications.email_sent",
+        _order(2, ProcessOrder),
     ),
     Story(
         "out of stock",
         "cancelled",
         "orders.placed inventory.stock_rejected orders.cancelled notifications.email_sent",
-        sku="RARE-1",
-        quantity=4,
+        _order(3, sku="RARE-1", quantity=4),
     ),
     Story(
         "a declined card",
         "cancelled",
         "orders.placed inventory.stock_reserved payments.declined orders.cancelled "
         "inventory.stock_released notifications.email_sent",
-        card="4000-0002",
+        _order(4, card="4000-0002"),
     ),
     Story(
-        "a member's shipment fails",
+        "a shipment fails",
         "cancelled",
         "orders.placed inventory.stock_reserved payments.captured shipping.failed "
         "orders.cancelled payments.refunded inventory.stock_released notifications.email_sent",
-        member=True,
-        address="nowhere",
+        _order(5, address="nowhere"),
+    ),
+    Story(
+        "a shipment fails, conducted",
+        "cancelled",
+        "orders.opened inventory.stock_held payments.taken orders.paid shipping.refused "
+        "payments.returned inventory.stock_released orders.cancelled notifications.email_sent",
+        _order(6, ProcessOrder, address="nowhere"),
+    ),
+    Story(
+        "a trip, conducted",
+        "confirmed",
+        "travel.reserved providers.leg_booked providers.leg_booked providers.leg_booked "
+        "payments.taken travel.confirmed rewards.trip_granted notifications.email_sent",
+        _trip(1, "conducted"),
+    ),
+    Story(
+        "a trip fails at its last leg, conducted",
+        "cancelled",
+        "travel.reserved providers.leg_booked providers.leg_booked providers.leg_refused "
+        "providers.leg_cancelled providers.leg_cancelled travel.cancelled "
+        "notifications.email_sent",
+        _trip(2, "conducted", car="CAR-NEVER"),
+    ),
+    Story(
+        "a trip fails at its last leg, choreographed",
+        "cancelled",
+        "travel.reserved travel.reservation_confirmed providers.leg_booked providers.leg_booked "
+        "providers.leg_refused providers.leg_cancelled providers.leg_cancelled "
+        "providers.legs_failed travel.cancelled notifications.email_sent",
+        _trip(3, "choreographed", car="CAR-NEVER"),
     ),
 )
 
@@ -109,8 +183,8 @@ class Told:
     """A story as it was seen."""
 
     story: Story
-    order: PlaceOrder
-    flow: Flow
+    #: Of each of its commands.
+    flows: list[Flow]
     #: What is not as it must be.
     wrong: tuple[str, ...]
 
@@ -120,7 +194,7 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Keep databases, mails and logs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Place four orders in a system of its own, show their flows, and check what they left.
+    """Run every process in a system of its own, show the flows, and check what they left.
 
     It runs the sandboxes and every service as a process of its own, on a private broker, or on
     that of CHOREO_AMQP_URL, and ends all of them.
@@ -156,8 +230,11 @@ def say(text: str) -> None:
 
 def _settings_for(var: Path) -> Settings:
     """Leave of the settings in the environment, which the services inherit, the broker alone."""
+    services = (one.name for one in pkgutil.iter_modules(["services"]))
+    # They would lead the demo to a person's own databases, mail server or gateway.
+    foreign = ("CHOREO_", *(f"{name.upper()}_" for name in services))
     for name in list(os.environ):
-        if name.startswith(_FOREIGN) and name != "CHOREO_AMQP_URL":
+        if name.startswith(foreign) and name != "CHOREO_AMQP_URL":
             del os.environ[name]
     os.environ["CHOREO_VAR"] = str(var)
     return frame.prepare()
@@ -171,37 +248,49 @@ async def _run(settings: Settings, console: Console | None) -> tuple[list[Told],
     async with _system(settings.var / "up.log") as stop:
         books = Books(settings.var)
         async with following(amqp_url(settings)) as follower:
-            say(f"Placing {len(STORIES)} orders, one after the other")
+            say(f"Telling {len(STORIES)} stories, one after the other")
             async with frame.broker(settings) as broker:
+                sender = sending.Sender(broker, follower, services)
                 for story in STORIES:
-                    told.append(await _tell(story, broker, follower, services))
+                    told.append(await _tell(story, sender))
                     if console:
-                        _show_flow(console, told[-1])
+                        _show_flows(console, told[-1])
+            say("Checking the databases, the ledgers of the outside world and the mails")
+            sent = [
+                one for each in told for one in zip(each.story.commands, each.flows, strict=False)
+            ]
+            await _settled(books, sent)
             await stop()  # what is in hand is finished, and the journal still tells of it
-    say("Checking the databases, the ledgers of the outside world and the mails")
-    return told, books.check([(one.order, one.flow) for one in told])
+    return told, books.check(sent)
 
 
-async def _tell(
-    story: Story, broker: RabbitMQ, follower: Follower, services: Sequence[Service]
-) -> Told:
-    """Place the order, wait for its flow to come to rest, and see what is wrong with it."""
-    ids = Ids(SystemClock(), random.SystemRandom())
-    order = story.order(ids)
-    (flow,) = await ordering.place(broker, follower, ids, [order])
+async def _settled(books: Books, sent: Sequence[tuple[Command, Flow]]) -> None:
+    """Give those time that hear and say nothing: what they did shows in their books alone."""
+    for _ in range(int(_FLOW_S / _AGAIN_S)):
+        if all(check.is_right for check in books.check(sent)):
+            return
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _tell(story: Story, sender: Sender) -> Told:
+    """Send the commands, wait for their flows to come to rest, and see what is wrong with them."""
+    flows = await sender.carry_out([story.commands], within_s=_FLOW_S)
+
+    def entries() -> list[Entry]:
+        return [entry for flow in flows for entry in flow.entries.values()]
 
     def missing() -> list[str]:
-        seen = {entry.name for entry in flow.entries.values()}
-        return [name for name in story.events.split() if name not in seen]
+        must_be = Counter(story.events.split())
+        return sorted((must_be - Counter(entry.name for entry in entries())).elements())
 
-    await follower.until(lambda: not missing(), within_s=_FLOW_S)
-    await ordering.ended(follower, [flow], services, within_s=1)
-    outcome = ordering.outcome_of(flow)
+    # Who need not speak may still do so.
+    await sender.follower.until(lambda: not missing(), within_s=_FLOW_S)
+    outcome = sending.outcome_of(flows[-1])
     wrong = [f"{outcome}, not {story.outcome}"] if outcome != story.outcome else []
     wrong += (f"no {name}" for name in missing())
-    wrong += owed(flow, services)
-    wrong += (f"{one.publisher}: {one.reason}" for one in flow.entries.values() if one.gave_up)
-    return Told(story, order, flow, tuple(wrong))
+    wrong += (one for flow in flows for one in owed(flow, sender.services))
+    wrong += (f"{one.publisher}: {one.reason}" for one in entries() if one.gave_up)
+    return Told(story, flows, tuple(wrong))
 
 
 @asynccontextmanager
@@ -289,22 +378,24 @@ async def _refuse_if_used(url: str, services: Sequence[Service]) -> None:
                     )
 
 
-def _show_flow(console: Console, told: Told) -> None:
+def _show_flows(console: Console, told: Told) -> None:
     console.print()
-    console.print(Text(f"{told.story.name}: {ordering.outcome_of(told.flow)}", style="bold"))
-    console.print(told.flow.as_tree())
+    console.print(Text(f"{told.story.name}: {sending.outcome_of(told.flows[-1])}", style="bold"))
+    for flow in told.flows:
+        console.print(flow.as_tree())
     for wrong in told.wrong:
         console.print(Text(f"  {wrong}", style="red"))
 
 
 def _show(console: Console, told: Sequence[Told], checks: Sequence[Check]) -> None:
     console.print()
-    table = Table("order", "must end", "ended", "after", "")
+    table = Table("story", "must end", "ended", "after", "")
     for one in told:
-        end = ordering.end_of(one.flow)
-        after = "" if end is None else f"{after_ms(end, one.flow.began)} ms"
+        *_, last = one.flows
+        end = sending.end_of(last)
+        after = "" if end is None else f"{after_ms(end, last.began)} ms"
         mark = _mark(is_right=not one.wrong)
-        table.add_row(one.story.name, one.story.outcome, ordering.outcome_of(one.flow), after, mark)
+        table.add_row(one.story.name, one.story.outcome, sending.outcome_of(last), after, mark)
     console.print(table)
     table = Table("books", "what they say", "")
     for check in checks:
@@ -324,13 +415,13 @@ def _as_json(
     return {
         "is_right": is_right,
         "seconds": seconds,
-        "orders": [
+        "stories": [
             {
                 "name": one.story.name,
                 "must_end": one.story.outcome,
-                "ended": ordering.outcome_of(one.flow),
+                "ended": sending.outcome_of(one.flows[-1]),
                 "wrong": list(one.wrong),
-                **one.flow.as_json(),
+                "flows": [flow.as_json() for flow in one.flows],
             }
             for one in told
         ],
@@ -339,12 +430,4 @@ def _as_json(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(
-        add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
-    )
-    app.command()(main)
-    try:
-        app(prog_name="scripts/demo")
-    except (CannotRunError, DefinitionError) as error:
-        say(f"demo: {error}")
-        sys.exit(CANNOT_RUN)
+    program.run("demo", main)

@@ -34,7 +34,7 @@ def main(
 
     Exit code 0: done, or nothing is stale. 1: something is. 2: it cannot run.
 
-    Examples:
+    For example:
 
         scripts/draw
         scripts/draw --check

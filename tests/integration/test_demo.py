@@ -12,22 +12,32 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cast import ALL, ORDERS, sandboxes, services
 from cli_project import below, is_alive
+from processes import ROOT
 from stage import until
-from system import ROOT, SERVICES
 
 from choreo import log, rabbitmq, topology
 from choreo.envelope import Envelope
 from choreo.seams import Outgoing
 from choreo.settings import Settings
 
-_READY = "all 6 services are running"
+_READY = f"all {len(ALL)} services are running"
 _STORIES = [
-    ("a member's order", "fulfilled"),
+    ("a registration", "registered"),
+    ("an order", "fulfilled"),
+    ("an order, conducted", "fulfilled"),
     ("out of stock", "cancelled"),
     ("a declined card", "cancelled"),
-    ("a member's shipment fails", "cancelled"),
+    ("a shipment fails", "cancelled"),
+    ("a shipment fails, conducted", "cancelled"),
+    ("a trip, conducted", "confirmed"),
+    ("a trip fails at its last leg, conducted", "cancelled"),
+    ("a trip fails at its last leg, choreographed", "cancelled"),
 ]
+#: Orders, trips, two articles, three providers, money, points, parcels, mails, three profiles and
+#: the record.
+_CHECKS = 2 + 2 + 3 + 4 + 3 + 1
 
 
 class Demo:
@@ -84,21 +94,24 @@ async def test_all_is_as_it_must_be_on_a_broker_of_its_own(tmp_path: Path) -> No
     foreign = {
         "CHOREO_DATABASE_URL": "postgresql+psycopg://127.0.0.1:1/x",
         "CHOREO_VAR": "/no/where",
+        "RESERVATIONS_ANSWER_S": "never",
     }
     with running(tmp_path, **foreign) as demo:
         await demo.says(_READY)
         family = below(demo.process.pid)
-        assert len(family) >= 10  # choreo up, six services, two sandboxes, the broker
+        assert len(family) >= 2 + len(ALL) + len(sandboxes(ALL))  # choreo up and the broker as well
         assert await demo.ends() == 0, demo.text("out") + demo.text("err")
         assert [pid for pid in family if is_alive(pid)] == []
         assert list(demo.folder.iterdir()) == []
         out = demo.text("out")
     for story, outcome in _STORIES:
         assert f"\n{story}: {outcome}\nflow " in out
-    for name in ("orders.fulfilled", "inventory.stock_rejected", "payments.declined",
-                 "shipping.failed", "payments.refunded"):  # fmt: skip
+    for name in ("crm.profile_opened", "orders.fulfilled", "inventory.stock_rejected",
+                 "payments.declined", "shipping.failed", "payments.refunded", "orders.opened",
+                 "payments.returned", "travel.confirmed", "providers.leg_cancelled",
+                 "providers.legs_failed"):  # fmt: skip
         assert name in out
-    assert out.count("✓") == len(_STORIES) + 7
+    assert out.count("✓") == len(_STORIES) + _CHECKS
     assert "✗" not in out
     assert "All is as it must be." in out
 
@@ -112,11 +125,15 @@ async def test_all_is_as_it_must_be_on_a_given_broker(tmp_path: Path, amqp_url: 
         assert (kept / "inventory.db").exists()
         assert not (kept / "broker").exists()
     assert told["is_right"]
-    assert [(one["name"], one["ended"]) for one in told["orders"]] == _STORIES
-    assert [one["wrong"] for one in told["orders"]] == [[]] * 4
+    assert [(one["name"], one["ended"]) for one in told["stories"]] == _STORIES
+    assert [one["wrong"] for one in told["stories"]] == [[] for _ in _STORIES]
+    assert [len(one["flows"]) for one in told["stories"]] == [1] * 7 + [2] * 3
     assert all(check["is_right"] for check in told["books"])
-    [points] = [check for check in told["books"] if check["what"] == "points"]
-    assert points["found"].startswith("9 for order-")
+    found = {check["what"]: check["found"] for check in told["books"]}
+    assert found["points"].startswith("9 for order-1, 9 for order-2, 546 for trip-1;")
+    assert found["places of hotel"] == "3 booked - 2 cancelled = 1 ROOM-1"
+    assert found["ada for airline"].startswith("prefers seat aisle; ")
+    assert found["record"].endswith(" events, unbroken")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +155,7 @@ async def test_leaves_nothing_behind_when_it_is_interrupted(
 async def test_refuses_a_broker_that_others_use(tmp_path: Path, amqp_url: str) -> None:
     settings = Settings(amqp_url=amqp_url)
     async with rabbitmq.connected(amqp_url, settings, "test", log.logger("test")) as broker:
-        await broker.declare(topology.of(SERVICES.values()))
+        await broker.declare(topology.of(services(ORDERS).values()))
         envelope = Envelope("1", "orders.place.v1", "/test", "2026-01-01T00:00:00Z", "1")
         await broker.publish([Outgoing("orders.commands", "orders.place.v1", envelope, b"{}")])
     with running(tmp_path, CHOREO_AMQP_URL=amqp_url) as demo:

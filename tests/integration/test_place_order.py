@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
+import cast
 import pytest
-from system import ROOT, SERVICES, System
+from script import Script, declare
+from system import System
 
-from choreo import log, rabbitmq, topology
-from choreo.settings import Settings
-
-
-class Script:
-    """The script, run as scripts/place-order runs it."""
-
-    def __init__(self, url: str, var: Path) -> None:
-        self.env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "CHOREO_AMQP_URL": url,
-            "CHOREO_VAR": str(var),
-        }
-
-    async def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
-        argv = [sys.executable, "scripts/place_order.py", *words]
-        return await asyncio.to_thread(
-            subprocess.run, argv, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=90
-        )
-
-    async def told(self, *words: str) -> Any:
-        """What it says as JSON; it must have found everything right."""
-        done = await self(*words, "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
+from choreo import topology
 
 
 @pytest.fixture
 def place_order(amqp_url: str, tmp_path: Path) -> Script:
-    return Script(amqp_url, tmp_path)
-
-
-async def declare(url: str, wanted: topology.Topology) -> None:
-    settings = Settings(amqp_url=url)
-    async with rabbitmq.connected(url, settings, "test", log.logger("test")) as broker:
-        await broker.declare(wanted)
+    return Script("place-order", amqp_url, tmp_path)
 
 
 async def test_follows_orders_to_their_ends(
     amqp_url: str, tmp_path: Path, place_order: Script
 ) -> None:
-    async with System(amqp_url, f"sqlite:///{tmp_path}/{{service}}.db", tmp_path) as system:
+    database_url = f"sqlite:///{tmp_path}/{{service}}.db"
+    async with System(amqp_url, database_url, tmp_path, cast.CONDUCTED_ORDERS) as system:
         await system.start()
 
         done = await place_order("--member", "--quantity", "2")
@@ -92,6 +58,19 @@ async def test_follows_orders_to_their_ends(
             ends = ("orders.cancelled.v1", "orders.rejected.v1")
             [end_event] = [one for one in order["events"] if one["type"] in ends]
             assert end_event["after_ms"] == order["after_ms"] >= 0
+
+        for address, sku, outcome in (
+            ("1 Main Street", "TEA-1", "fulfilled"),
+            ("nowhere", "TEA-1", "cancelled"),
+            ("1 Main Street", "UNICORN", "rejected"),
+        ):
+            told = await place_order.told("--conducted", "--address", address, "--sku", sku)
+            [order] = told["orders"]
+            assert (order["outcome"], order["missing"]) == (outcome, [])
+            types = [one["type"] for one in order["events"]]
+            assert f"orders.{outcome}.v1" in types
+            assert ("payments.taken.v1" in types) == (outcome != "rejected")
+            assert "orders.placed.v1" not in types
 
         told = await place_order.told("--count", "30")
         assert list(told["outcomes"]) == ["fulfilled"]
@@ -134,7 +113,7 @@ async def test_says_when_no_queue_takes_the_order(amqp_url: str, place_order: Sc
 
 
 async def test_says_who_does_not_answer(amqp_url: str, place_order: Script) -> None:
-    await declare(amqp_url, topology.of(SERVICES.values()))
+    await declare(amqp_url)
     done = await place_order("--timeout", "0.5")
     assert done.returncode == 1
     assert done.stdout.splitlines()[1:] == [
@@ -161,11 +140,7 @@ async def test_says_who_does_not_answer(amqp_url: str, place_order: Script) -> N
 async def test_bad_input_is_refused_before_anything_is_sent(
     place_order: Script, words: tuple[str, ...], said: str
 ) -> None:
-    place_order.env["CHOREO_AMQP_URL"] = "amqp://127.0.0.1:1/"  # nobody is asked
-    done = await place_order(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
-    assert line.startswith(f"place-order: {said}")
+    assert (await place_order.refuses(*words)).startswith(f"place-order: {said}")
 
 
 async def test_says_where_no_broker_is(place_order: Script, tmp_path: Path) -> None:
