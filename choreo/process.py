@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from choreo import log as logs
 from choreo import node, plan
+from choreo.audience import Audience, hearers
 from choreo.calls import Calls
 from choreo.commit import Committer
 from choreo.deliver import Lifecycle
@@ -90,7 +91,9 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
     database = ServiceDatabase(service, settings, clock)
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
     tools = Tools(plan.make(service), settings, Ids(clock, random), random, owner)
-    calls, relay = Calls(service, settings), Relay(broker, log)
+    audience = Audience(broker, hearers(settings, service), log)
+    calls, relay = Calls(service, settings), Relay(broker, log, audience.is_heard)
+    audience.on_change = relay.look_again
     intake = Intake(tools.plan, settings, calls, relay, clock)
     committer = Committer(tools, database, calls, relay, log)
     lifecycle = Lifecycle(tools, broker, intake, committer, relay, log=log)
@@ -106,6 +109,9 @@ async def run(service: Service, settings: Settings, told: asyncio.Event) -> None
         await calls.open()
         await broker.open()
         stack.push_async_callback(relay.close)
+        await audience.check()
+        watching = asyncio.create_task(audience.run())
+        stack.callback(watching.cancel)
         await _until_told(lifecycle, relay, settings, told, log)
 
 

@@ -18,9 +18,18 @@ RETRY_FIRST_S, RETRY_LONGEST_S = 0.1, 5.0
 class Relay:
     """The way out of one service: from its outbox to the broker."""
 
-    def __init__(self, broker: Broker, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        log: FilteringBoundLogger,
+        is_heard: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        """`is_heard` tells of a wire type whether anybody can hear it now."""
         self._broker = broker
         self._log = log
+        self._is_heard = is_heard
+        #: What nobody can hear now.
+        self._unheard: list[Outgoing] = []
         self._waiting: deque[Outgoing] = deque()
         self._groups: set[asyncio.Task[None]] = set()
         #: What failed is published again beside the rest, and as boundedly.
@@ -46,6 +55,12 @@ class Relay:
             self.in_hand.update(one.envelope.id for one in messages)
             self._wake.set()
 
+    def look_again(self) -> None:
+        """Who can hear has changed: what waited for that goes first."""
+        self._waiting.extendleft(reversed(self._unheard))
+        self._unheard.clear()
+        self._wake.set()
+
     def take_confirmed(self) -> list[str]:
         """The ids that the outbox may forget."""
         taken, self.confirmed = self.confirmed, []
@@ -65,15 +80,25 @@ class Relay:
             while self._waiting:
                 if len(self._groups) >= GROUPS:
                     await asyncio.wait(self._groups, return_when=asyncio.FIRST_COMPLETED)
-                size = min(GROUP, len(self._waiting))
-                group = [self._waiting.popleft() for _ in range(size)]
+                group = self._next_group()
+                if not group:
+                    continue
                 task = asyncio.create_task(self._publish(group, RETRY_FIRST_S))
                 self._groups.add(task)
                 task.add_done_callback(self._groups.discard)
 
+    def _next_group(self) -> list[Outgoing]:
+        """What is published next, but for what nobody can hear."""
+        group: list[Outgoing] = []
+        while self._waiting and len(group) < GROUP:
+            one = self._waiting.popleft()
+            (group if self._is_heard(one.routing_key) else self._unheard).append(one)
+        self._progress.set()
+        return group
+
     async def flush(self) -> None:
-        """Wait until everything is confirmed."""
-        while self.backlog:
+        """Wait until everything is confirmed that can be heard."""
+        while self.backlog > len(self._unheard):
             self._progress.clear()
             await self._progress.wait()
 

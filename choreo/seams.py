@@ -7,7 +7,7 @@ plugs in simulated ones. Nothing else in choreo knows which.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -89,6 +89,9 @@ class Broker(Protocol):
 
         Returns why each message that was not confirmed was not, by message id.
         """
+
+    async def missing(self, queues: Collection[str]) -> set[str]:
+        """Which of these queues are not there; raises what the broker says if it cannot tell."""
 
     async def close(self) -> None:
         """Close what is open."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -135,6 +135,19 @@ class RabbitMQ:
                 await declare(await self._publishing.channel(), topology, self._settings)
         except (*_LOST, TimeoutError) as error:
             raise CannotRunError(explain(error, self._url)) from error
+
+    async def missing(self, queues: Collection[str]) -> set[str]:
+        """Which of these queues are not there."""
+        found: set[str] = set()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            for queue in queues:
+                # What is not there closes the channel that asks.
+                async with self._publishing.channel_apart() as channel:
+                    try:
+                        await channel.queue_declare(queue, passive=True)
+                    except aiormq.exceptions.ChannelNotFoundEntity:
+                        found.add(queue)
+        return found
 
     async def close(self) -> None:
         """Send the last acks and close both connections."""
