@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -79,7 +80,13 @@ class Builder:
     ) -> Builder:
         """Understand a function; raises DefinitionError if it wants what there is not."""
         where = f"{place(fn)}: {fn.__name__}"
+        if inspect.iscoroutinefunction(fn):
+            raise DefinitionError(f"{where}: a conductor decides and stores; make it 'def'")
         hints = hints_of(fn)
+        if any(
+            one.kind is one.POSITIONAL_ONLY for one in inspect.signature(fn).parameters.values()
+        ):
+            raise DefinitionError(f"{where}: its parameters are given by name; take the '/' away")
         said = returns(hints.pop("return"), where)
         fixed: dict[Any, Callable[[Scope], Any]] = {
             Connection: lambda scope: scope.db,
@@ -212,12 +219,13 @@ def answered(
 ) -> Sequence[Message]:
     """Act on an answer, or (the message is then the command) on the want of one.
 
-    What is not waited for has come late or twice, or is about another's command.
+    What is not waited for has come late or twice, or is about another's command. What a message
+    has just set off, the same message does not answer.
     """
     store = Runs(db, conductor.name)
     task = store.task(context.flow, part.name, subject_of(message) or "")
     awaited = TaskStatus.UNDOING if status is TaskStatus.UNDONE else TaskStatus.ASKED
-    if task is None or task["status"] != awaited or task["conductor"] != conductor.name:
+    if task is None or task["status"] != awaited or task["since"] == context.message_id:
         return ()
     run = _Run(conductor, store.run(task["run"]), store.tasks(task["run"]), db, context)
     return run.settle(task, status, message)
@@ -240,7 +248,6 @@ class _Run:
         self._tasks = tasks
         self._db = db
         self._context = context
-        self._start = read(row["start"])
 
     def settle(self, found: Row, status: TaskStatus, message: Message) -> Sequence[Message]:
         """Write down what came of a command, and go on once nothing else is awaited."""
@@ -248,6 +255,7 @@ class _Run:
             one for one in self._tasks if all(one[key] == found[key] for key in ("step", "subject"))
         )
         answer = None if status is TaskStatus.LATE else written(message)
+        self._store.end_deadline(task)
         self._settle(task, status, task["answer"] if status is TaskStatus.UNDONE else answer)
         failed = status in (TaskStatus.REFUSED, TaskStatus.LATE)
         if failed and self._row["status"] == RunStatus.RUNNING:
@@ -285,7 +293,9 @@ class _Run:
             part = parts.get(task["step"])
             if part is None:
                 raise Reject(f"{self._conductor!r} has no step {task['step']} any more to undo")
-            sent = part.undo(self._scope(task)) if part.undo else ()
+            if part.undo is None:
+                continue
+            sent = part.undo(self._scope(task))
             said += sent
             if sent and part.undone and task["status"] == TaskStatus.DONE:
                 self._settle(task, TaskStatus.UNDOING, task["answer"])
@@ -298,31 +308,31 @@ class _Run:
     def _send(self, part: Part) -> tuple[Message, ...]:
         """What a step sends, and the memory of it."""
         sent = part.make(self._scope())
-        status = TaskStatus.ASKED if part.waits else TaskStatus.TOLD
-        rows = [
-            {
+        rows: dict[str, Row] = {}
+        for one in sent if part.waits else ():
+            subject = subject_of(one) or ""
+            if subject in rows or self._store.task(self._row["flow"], part.name, subject):
+                raise Reject(
+                    f"{part.name} asks twice about {subject or 'nothing'} in flow "
+                    f"{self._row['flow']}: the answers could not be told apart; give each command "
+                    "a subject of its own"
+                )
+            rows[subject] = {
                 "flow": self._row["flow"],
                 "step": part.name,
-                "subject": subject_of(one) or "",
+                "subject": subject,
                 "run": self._row["run"],
                 "conductor": self._conductor.name,
-                "status": status.value,
-                "number": len(self._tasks) + number,
+                "status": TaskStatus.ASKED.value,
+                "since": self._context.message_id,
+                "number": len(self._tasks) + len(rows),
                 "answered": 0,
                 "command": written(one),
                 "answer": None,
             }
-            for number, one in enumerate(sent)
-        ]
-        taken = [(one["step"], one["subject"]) for one in (*self._tasks, *rows)]
-        if len(set(taken)) < len(taken):
-            raise Reject(
-                f"{part.name} sends two messages about {taken[-1][1] or 'nothing'}: their answers "
-                "could not be told apart; give each a subject of its own"
-            )
         if rows:
-            self._store.ask(rows)
-        self._tasks += rows
+            self._store.ask(list(rows.values()))
+            self._tasks += rows.values()
         return sent
 
     def _awaits(self, status: TaskStatus) -> bool:
@@ -330,8 +340,14 @@ class _Run:
 
     def _settle(self, task: Row, status: TaskStatus, answer: str | None) -> None:
         order = 1 + max(one["answered"] for one in self._tasks)
-        task.update(status=status.value, answer=answer, answered=order)
-        self._store.settle(task, status=status.value, answer=answer, answered=order)
+        changed = {
+            "status": status.value,
+            "answer": answer,
+            "answered": order,
+            "since": self._context.message_id,
+        }
+        task.update(changed)
+        self._store.settle(task, **changed)
 
     def _move(self, **values: Any) -> None:
         values["moved"] = self._context.time.isoformat()
@@ -345,7 +361,7 @@ class _Run:
         return Scope(
             db=self._db,
             context=self._context,
-            start=self._start,
+            start=read(self._row["start"]),
             answers=[
                 read(one["answer"]) for one in self._tasks if one["status"] == TaskStatus.DONE
             ],

@@ -87,7 +87,9 @@ class Conductor:
     several commands, in their order), the `Failure` (`fails` and undos), the command (undos), a
     `Connection` of the service's database, a `Context`. What they return is published.
 
-    `ends` says that all is done, `fails` that all is undone; both may say nothing (None).
+    `ends` says that all is done, `fails` that all is undone, or asked to be; both may say nothing
+    (None). What undoes a step of a run belongs to its conductor: if others undo it as well, the
+    answer to the conductor's own undo may never come.
 
     The run is kept in the service's database. For each step there are handlers like any other:
     `begin_trip`, `book_done`, `book_failed`, `book_late`, `cancel_done`. So whatever holds for
@@ -111,11 +113,14 @@ class Conductor:
         self.service = service
         self.name = name
         where = f"{place(ends)}: conductor {name}"
-        [self.starts] = message_types(starts, where)
+        kinds = message_types(starts, where)
+        if len(kinds) != 1:
+            raise DefinitionError(f"{where}: one kind of message starts it")
+        [self.starts] = kinds
         if name in service.conductors:
             raise DefinitionError(f"{where}: {service.name} has a conductor of this name already")
-        if not steps:
-            raise DefinitionError(f"{where}: it has no steps")
+        if not all([steps, *([one] if isinstance(one, Ask | Tell) else one for one in steps)]):
+            raise DefinitionError(f"{where}: it has no steps, or a list without any")
         self.stages: list[list[Part]] = []
         for stage in steps:
             together = [stage] if isinstance(stage, Ask | Tell) else stage
@@ -140,28 +145,36 @@ class Conductor:
             raise DefinitionError(f"{make.where}: a step of a conductor returns what it sends")
         if isinstance(step, Tell):
             return Part(make)
-        if len(make.publishes) != 1 or not issubclass(make.publishes[0], Command):
-            raise DefinitionError(f"{make.where}: it must return one kind of command")
-        command = make.publishes[0]
-        for other in self.service.deadlines:
-            if command in other.signature.consumes:
-                raise DefinitionError(
-                    f"{make.where}: {other.name} waits for an answer to {command.__name__} "
-                    "already; one service asks for one thing in one step"
-                )
-        if step.undo is not None and step.final is not None:
-            raise DefinitionError(f"{make.where}: it has an undo, and is final")
-        if step.undo is None and step.undone is not None:
-            raise DefinitionError(f"{make.where}: it has an answer to its undo, and no undo")
+        command = self._command(make)
         if step.within.total_seconds() <= 0:
             raise DefinitionError(f"{make.where}: 'within' must be longer than nothing")
+        if step.undo is not None and step.final is not None:
+            raise DefinitionError(f"{make.where}: it has an undo, and is final")
         undo = None
         if step.undo is not None:
             undo = Builder.of(step.undo, self.starts, command=command, failing=True)
         good, bad, undone = (
             _answers(command, kinds, make.where) for kinds in (step.good, step.bad, step.undone)
         )
+        if both := set(good).intersection(bad):
+            raise DefinitionError(f"{make.where}: {both.pop().__name__} is good and bad")
+        if undone and not (undo and undo.publishes):
+            raise DefinitionError(f"{make.where}: it has an answer to its undo, and no undo")
         return Part(make, good, bad, step.within, undo, undone)
+
+    def _command(self, make: Builder) -> MessageType:
+        """The one kind of command that a step asks with."""
+        if len(make.publishes) != 1 or not issubclass(make.publishes[0], Command):
+            raise DefinitionError(f"{make.where}: it must return one kind of command")
+        command = make.publishes[0]
+        others = [one.name for one in self._parts() if one.waits and command in one.make.publishes]
+        others += [one.name for one in self.service.deadlines if command in one.signature.consumes]
+        if others:
+            raise DefinitionError(
+                f"{make.where}: {others[0]} waits for an answer to {command.__name__} already; "
+                "one service asks for one thing in one step"
+            )
+        return command
 
     # The handlers, and what each may publish.
 
@@ -222,7 +235,7 @@ class Conductor:
         found = [part.undo for part in own if part.undo and (several or part is not beside)]
         for stage in reversed(self.stages[:number]):
             found += [part.undo for part in stage if part.undo]
-            if any(part.undone and not part.make.may_be_silent for part in stage):
+            if any(_is_awaited(part) and not part.make.may_be_silent for part in stage):
                 break
         else:
             found += [self.fails] if self.fails else []
@@ -277,3 +290,8 @@ def _answers(command: MessageType, kinds: Messages | None, where: str) -> tuple[
                 f"about {other!r}; an answer is about what its command is about"
             )
     return found
+
+
+def _is_awaited(part: Part) -> bool:
+    """Whether a run that undoes the step surely waits for an answer."""
+    return part.undo is not None and bool(part.undone) and not part.undo.may_be_silent

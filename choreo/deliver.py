@@ -90,5 +90,8 @@ class Lifecycle:
             if self._stopping and intake.is_empty:
                 return None
             until = loop.time() + FORGET_IDLE_S if relay.confirmed else committer.due_at
-            if await intake.wait(min(until, committer.due_at, committer.prune_at)) and relay.confirmed:
+            if (
+                await intake.wait(min(until, committer.due_at, committer.prune_at))
+                and relay.confirmed
+            ):
                 return batch

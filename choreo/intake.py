@@ -12,7 +12,10 @@ from choreo.plan import Plan
 from choreo.relay import Relay
 from choreo.seams import Clock, Delivery
 from choreo.settings import Settings
-from choreo.work import Finished, Item, judge
+from choreo.work import Finished, Item, is_deadline, judge
+
+#: A service that was down has heard what waited for it once nothing came for so long.
+SILENCE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -41,6 +44,8 @@ class Intake:
         self._finished: deque[Finished] = deque()
         #: How many messages waited when it began to hear, and are not taken yet; None: it is deaf.
         self._behind: int | None = None
+        #: When that was, or when a message came since, in the loop's time.
+        self._heard_at = 0.0
         self._wake = asyncio.Event()
         calls.on_finished = self._call_finished
         relay.on_confirmed = self._wake.set
@@ -48,11 +53,14 @@ class Intake:
     def receive(self, delivery: Delivery) -> None:
         """Take what the broker hands over."""
         self._arrived.append(delivery)
+        if self._behind:
+            self._heard_at = asyncio.get_running_loop().time()
         self._wake.set()
 
     def hear(self, waiting: int | None) -> None:
         """From now on messages arrive, and so many wait already; None: none can arrive."""
         self._behind = waiting
+        self._heard_at = asyncio.get_running_loop().time()
 
     @property
     def is_behind(self) -> bool:
@@ -60,7 +68,10 @@ class Intake:
 
         A deadline that passed while the service was down, or the broker away, waits for that.
         """
-        return self._behind is None or self._behind > 0
+        if not self._behind:
+            return self._behind is None
+        # What it has not taken although all was silent, other instances have.
+        return asyncio.get_running_loop().time() - self._heard_at < SILENCE_S
 
     def _call_finished(self, finished: Finished) -> None:
         self._finished.append(finished)
@@ -76,10 +87,7 @@ class Intake:
         timer = loop.call_at(until, self._wake.set)
         await self._wake.wait()
         timer.cancel()
-        nothing = loop.time() >= until
-        if nothing and self._behind is not None and not self._arrived:
-            self._behind = 0  # what it has not taken, other instances have
-        return nothing
+        return loop.time() >= until
 
     @property
     def is_empty(self) -> bool:
@@ -91,8 +99,12 @@ class Intake:
         self._wake.clear()
 
     def gather(self, due: Sequence[Item]) -> Batch:
-        """What is due and what has arrived, decoded, up to the size of a batch."""
-        batch = Batch(list(due))
+        """What is due and what has arrived, decoded, up to the size of a batch.
+
+        Deadlines come last: what is in hand already was said in time.
+        """
+        late = [item for item in due if is_deadline(item)]
+        batch = Batch([item for item in due if item not in late])
         while self._finished:
             batch.items.append(self._finished.popleft())
         self._drop_what_comes_again()
@@ -108,6 +120,7 @@ class Intake:
             batch.deliveries.append(delivery)
             limit = self._settings.max_body_bytes
             batch.items.extend(judge(self._plan, delivery, now, limit))
+        batch.items.extend(late)
         return batch
 
     def _drop_what_comes_again(self) -> None:

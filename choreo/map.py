@@ -19,6 +19,7 @@ from choreo.settings import Settings
 from choreo.signature import MessageType
 
 Json = dict[str, Any]
+_SIDES = ("published_by", "heard_by")
 
 
 def draw(settings: Settings) -> Json:
@@ -77,8 +78,26 @@ def reach(drawn: Json, message: str, *, without: Collection[str] = ()) -> Json:
         if (conductor := handler.get("conductor")) is not None:
             table = drawn["services"][service]["conductors"][conductor]
             found.setdefault("conductors", {})[conductor] = table
-    contracts = {kind: one for kind, one in drawn["contracts"].items() if kind in sent}
+    kinds = sent.union(*(_in_table(table) for one in services.values() for table in _tables(one)))
+    contracts = {
+        kind: one | {side: [name for name in one[side] if name in services] for side in _SIDES}
+        for kind, one in drawn["contracts"].items()
+        if kind in kinds
+    }
     return {"contracts": contracts, "services": services}
+
+
+def _tables(service: Json) -> Iterable[Json]:
+    found: Iterable[Json] = service.get("conductors", {}).values()
+    return found
+
+
+def _in_table(table: Json) -> set[str]:
+    """Every message that a conductor's table speaks of."""
+    found = {table["starts"], *table["ends"], *table["fails"]}
+    for part in (part for stage in table["stages"] for part in stage):
+        found.update(*(part.get(name, ()) for name in ("sends", "good", "bad", "undo", "undone")))
+    return found
 
 
 def _may_act(key: tuple[str, str], handler: Json, active: Collection[tuple[str, str]]) -> bool:

@@ -48,9 +48,9 @@ def make(service: Service) -> Plan:
     for deadline in service.deadlines:
         for kind in own.intersection(deadline.signature.consumes):
             arms[kind] = (*arms.get(kind, ()), deadline)
-        for kind in own.intersection(deadline.until):
+        for kind in () if deadline.conductor else own.intersection(deadline.until):
             ends[kind] = (*ends.get(kind, ()), deadline)
-    stoppable: set[str] = {one.name for one in service.deadlines}
+    stoppable: set[str] = {one.name for one in service.deadlines if not one.conductor}
     stoppable.update(one.name for one in service.steps if one.taken_back_by or one.unless)
     return Plan(
         service=service,

@@ -317,6 +317,8 @@ class Service:
                     found.setdefault(kind, []).append(Route("undo", undo, step))
         own = set(self.published)
         for deadline in self.deadlines:
+            if deadline.conductor is not None:
+                continue  # it is armed by what its service sends, and ended by its run
             for kind in set(deadline.signature.consumes) - own:
                 found.setdefault(kind, []).append(Route("arm", deadline))
             for kind in set(deadline.until) - own:

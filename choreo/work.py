@@ -137,6 +137,11 @@ def is_suspect(item: Item) -> bool:
     return row is not None and row["crashes"] > 0
 
 
+def is_deadline(item: Item) -> bool:
+    """Whether it is a deadline whose time is up."""
+    return isinstance(item, Due) and item.row["kind"] == Kind.DEADLINE
+
+
 def _retry(plan: Plan, row: Row, now: float) -> Item:
     delivery = delivery_from(row["properties"], row["body"])
     for item in judge(plan, delivery, now, len(delivery.body)) if row["handler"] else ():

@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-CustomerId = Annotated[str, Field(min_length=1, max_length=64)]
+from .words import PLAIN
+
+CustomerId = Annotated[str, Field(min_length=1, max_length=64, pattern=PLAIN)]
 #: One address, without a display name.
 Email = Annotated[
     str, Field(max_length=254, pattern=r"^[^@\s,;<>\"()]+@[^@\s,;<>\"()]+\.[^@\s,;<>\"()]+$")
@@ -18,5 +20,5 @@ class Customer(BaseModel):
 
     customer_id: CustomerId
     email: Email
-    address: Annotated[str, Field(min_length=1, max_length=500)]
+    address: Annotated[str, Field(min_length=1, max_length=500, pattern=PLAIN)]
     member: bool = False

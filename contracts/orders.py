@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from choreo import Command, Event
 
 from .customers import Customer
-from .money import Cents
+from .money import Card, Cents
+from .words import PLAIN
 
 OrderId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
-Card = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Line(BaseModel):
@@ -22,7 +22,7 @@ class Line(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    sku: Annotated[str, Field(min_length=1, max_length=64)]
+    sku: Annotated[str, Field(min_length=1, max_length=64, pattern=PLAIN)]
     quantity: Annotated[int, Field(ge=1, le=10_000)]
 
 

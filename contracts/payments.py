@@ -7,12 +7,13 @@ from pydantic import Field
 from choreo import Command, Event
 
 from .customers import Customer
-from .money import Cents
-from .orders import Card, Line, OrderId
+from .money import Card, Cents
+from .orders import Line, OrderId
 from .travel import Booking, TripId
+from .words import PLAIN
 
 #: What a payment is for, in the words of whoever asks for it: an order, a trip.
-Reference = Annotated[str, Field(min_length=1, max_length=64)]
+Reference = Annotated[str, Field(min_length=1, max_length=64, pattern=PLAIN)]
 
 
 class CapturePayment(Command, topic="payments.capture", subject="reference"):

@@ -1,5 +1,8 @@
 """What the providers context says: outside providers offer legs of trips, book and cancel them."""
 
+from collections.abc import Iterable
+from typing import Self
+
 from choreo import Command, Event
 
 from .money import Cents
@@ -34,6 +37,14 @@ class BookLeg(Command, topic="providers.book_leg", subject="leg_id"):
     trip_id: TripId
     leg: Leg
 
+    @classmethod
+    def each(cls, trip_id: str, legs: Iterable[Leg]) -> tuple[Self, ...]:
+        """A command for each leg of a trip, with an id of its own."""
+        return tuple(
+            cls(leg_id=f"{trip_id}.{number}", trip_id=trip_id, leg=leg)
+            for number, leg in enumerate(legs, 1)
+        )
+
 
 class CancelLeg(Command, topic="providers.cancel_leg", subject="leg_id"):
     """Ask for the booking of one leg of a conducted trip to be taken back."""
@@ -51,6 +62,11 @@ class LegBooked(Event, topic="providers.leg_booked", subject="leg_id"):
     offer: str
     booking_id: str
     price: Cents
+
+    @property
+    def booking(self) -> Booking:
+        """What the trip has by it."""
+        return Booking(**self.model_dump(exclude={"trip_id"}))
 
 
 class LegRefused(Event, topic="providers.leg_refused", subject="leg_id"):

@@ -7,13 +7,14 @@ from pydantic import Field
 from choreo import Command, Event
 
 from .orders import OrderId
+from .words import PLAIN
 
 
 class BookShipment(Command, topic="shipping.book", subject="order_id"):
     """Ask for a parcel to be booked for a conducted order."""
 
     order_id: OrderId
-    address: Annotated[str, Field(min_length=1, max_length=500)]
+    address: Annotated[str, Field(min_length=1, max_length=500, pattern=PLAIN)]
 
 
 class RecallShipment(Command, topic="shipping.recall", subject="order_id"):

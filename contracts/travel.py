@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from choreo import Command, Event
 
 from .customers import Customer
-from .money import Cents
+from .money import Card, Cents
+from .words import PLAIN
 
 TripId = Annotated[str, Field(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9_.:-]+$")]
 #: One booking of a trip: the trip's id and a number.
-LegId = Annotated[str, Field(min_length=1, max_length=64)]
+LegId = Annotated[str, Field(min_length=1, max_length=64, pattern=PLAIN)]
 #: Who decides the next step.
 Way = Literal["conducted", "choreographed"]
 
@@ -26,8 +27,8 @@ class Leg(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     #: airline, hotel, car, ...
-    provider: Annotated[str, Field(min_length=1, max_length=32)]
-    offer: Annotated[str, Field(min_length=1, max_length=64)]
+    provider: Annotated[str, Field(min_length=1, max_length=32, pattern=PLAIN)]
+    offer: Annotated[str, Field(min_length=1, max_length=64, pattern=PLAIN)]
     start: date
     end: date
 
@@ -58,7 +59,7 @@ class ConfirmReservation(Command, topic="travel.confirm", subject="trip_id"):
     """Confirm a reserved trip, with the card that is to pay for it."""
 
     trip_id: TripId
-    card: Annotated[str, Field(min_length=1, max_length=64)]
+    card: Card
 
 
 class BookTrip(Command, topic="travel.book", subject="trip_id"):

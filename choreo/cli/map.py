@@ -34,6 +34,8 @@ def show_map(
 ) -> None:
     """Show the choreography that the handlers' signatures form; asks no broker and no database."""
     found = maps.draw(frame.prepare())
+    if without and message is None:
+        raise typer.BadParameter("--without needs a MESSAGE")
     if message is not None:
         found = maps.reach(found, message, without=without or ())
     if as_json:

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, bindparam
 
 from choreo.contract import Message, contract_of, decode, encode
 from choreo.errors import UndecodableError
+from choreo.store.memory import Kind
+from choreo.store.statements import CLEAR_DEADLINES
 from choreo.store.tables import runs, tasks
 
 Row = dict[str, Any]
@@ -24,7 +26,7 @@ class RunStatus(StrEnum):
     #: Something failed: what was done is being taken back.
     UNDOING = "undoing"
     DONE = "done"
-    #: Something failed, and everything that was done is taken back.
+    #: Something failed, and everything that was done is taken back, or asked to be.
     FAILED = "failed"
 
 
@@ -33,8 +35,6 @@ class TaskStatus(StrEnum):
 
     #: Its answer is awaited.
     ASKED = "asked"
-    #: It wants no answer.
-    TOLD = "told"
     DONE = "done"
     REFUSED = "refused"
     #: No answer came in time: whether it was done is not known.
@@ -88,7 +88,7 @@ class Runs:
 
     def ask(self, rows: Sequence[Row]) -> None:
         """Enter commands."""
-        self._db.execute(_ASK, [{**row, "conductor": self._conductor} for row in rows])
+        self._db.execute(_ASK, rows)
 
     def task(self, flow: str, step: str, subject: str) -> Row | None:
         """The command of a step about this in the flow, if one was sent."""
@@ -99,6 +99,12 @@ class Runs:
     def tasks(self, run: str) -> list[Row]:
         """Every command of a run, as they were sent."""
         return [dict(one) for one in self._db.execute(_TASKS, self._run_key(run)).mappings()]
+
+    def end_deadline(self, task: Row) -> None:
+        """The answer to a command is not waited for any more."""
+        handler = {"k_kind": Kind.DEADLINE.value, "k_handler": f"{task['step']}_late"}
+        about = {"k_flow": task["flow"], "subject": task["subject"] or None}
+        self._db.execute(CLEAR_DEADLINES, handler | about)
 
     def settle(self, task: Row, **values: Any) -> None:
         """Write down what came of a command."""

@@ -153,8 +153,10 @@ tasks = Table(
     Column("subject", String, primary_key=True),
     Column("run", String, nullable=False),
     Column("conductor", String, nullable=False),
-    #: asked, told, done, refused, late, undoing or undone: see `choreo.store.runs.TaskStatus`.
+    #: asked, done, refused, late, undoing or undone: see `choreo.store.runs.TaskStatus`.
     Column("status", String, nullable=False),
+    #: The id of the message that brought it there.
+    Column("since", String, nullable=False),
     #: In which order they were asked, and answered.
     Column("number", Integer, nullable=False),
     Column("answered", Integer, nullable=False),

@@ -99,6 +99,7 @@ mails = Table(
     tables,
     Column("message_id", String(255), primary_key=True),
     Column("customer_id", String(64), nullable=False, index=True),
+    Column("about", String(8), nullable=False),
     Column("reference", Text, nullable=False),
     Column("to", Text, nullable=False),
     Column("subject_line", Text, nullable=False),
@@ -159,7 +160,11 @@ _history = (
     select(mails)
     .where(
         mails.c.customer_id == _customer,
-        or_(mails.c.reference.in_(_trips_with_provider), mails.c.reference.not_in(_trips)),
+        or_(
+            mails.c.about != "trip",
+            mails.c.reference.in_(_trips_with_provider),
+            mails.c.reference.not_in(_trips),
+        ),
     )
     .order_by(mails.c.at, mails.c.message_id)
 )
@@ -249,6 +254,7 @@ def keep(db: Connection, mail: EmailSent, context: Context) -> None:
     row = {
         "message_id": context.message_id,
         "customer_id": mail.customer_id,
+        "about": mail.about,
         "reference": mail.reference,
         "to": mail.to,
         "subject_line": mail.subject_line,

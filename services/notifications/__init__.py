@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from typing import Literal
 
 from choreo import Context, Service
 from contracts.accounts import AccountRegistered
@@ -33,7 +34,9 @@ async def confirm(paid: PaymentCaptured | OrderPaid, context: Context, mailer: M
     lines = "\n".join(f"  {line.quantity} x {line.sku}" for line in paid.lines)
     subject = f"Your order {paid.order_id}: payment received"
     text = f"Thank you. We have received {_money(paid.amount)} and will send you\n\n{lines}\n"
-    return await _send(mailer, context, paid.order_id, paid.customer, subject=subject, text=text)
+    return await _send(
+        mailer, context, "order", paid.order_id, paid.customer, subject=subject, text=text
+    )
 
 
 @service.on(final=_FINAL, timeout=_LIMIT)
@@ -41,7 +44,9 @@ async def apologise(order: OrderCancelled, context: Context, mailer: Mailer) -> 
     """Tell the customer that the order died, and why."""
     subject = f"Your order {order.order_id}: cancelled"
     text = f"We are sorry: we had to cancel your order ({order.reason}).\n{_REFUND}"
-    return await _send(mailer, context, order.order_id, order.customer, subject=subject, text=text)
+    return await _send(
+        mailer, context, "order", order.order_id, order.customer, subject=subject, text=text
+    )
 
 
 @service.on(final=_FINAL, timeout=_LIMIT)
@@ -49,7 +54,9 @@ async def welcome(account: AccountRegistered, context: Context, mailer: Mailer) 
     """Greet who has a new account."""
     subject = "Welcome: you have an account"
     text = f"Welcome, {account.name}. You are our customer {account.customer_id} now.\n"
-    return await _send(mailer, context, account.customer_id, account, subject=subject, text=text)
+    return await _send(
+        mailer, context, "account", account.customer_id, account, subject=subject, text=text
+    )
 
 
 @service.on(final=_FINAL, timeout=_LIMIT)
@@ -61,7 +68,9 @@ async def send_itinerary(trip: TripConfirmed, context: Context, mailer: Mailer) 
     )
     subject = f"Your trip {trip.trip_id}: confirmed"
     text = f"Thank you. We have received {_money(trip.amount)} and booked\n\n{bookings}\n"
-    return await _send(mailer, context, trip.trip_id, trip.customer, subject=subject, text=text)
+    return await _send(
+        mailer, context, "trip", trip.trip_id, trip.customer, subject=subject, text=text
+    )
 
 
 @service.on(final=_FINAL, timeout=_LIMIT)
@@ -69,12 +78,15 @@ async def regret(trip: TripCancelled, context: Context, mailer: Mailer) -> Email
     """Tell the traveller that the trip died, and why."""
     subject = f"Your trip {trip.trip_id}: cancelled"
     text = f"We are sorry: we had to cancel your trip ({trip.reason}).\n{_REFUND}"
-    return await _send(mailer, context, trip.trip_id, trip.customer, subject=subject, text=text)
+    return await _send(
+        mailer, context, "trip", trip.trip_id, trip.customer, subject=subject, text=text
+    )
 
 
 async def _send(
     mailer: Mailer,
     context: Context,
+    about: Literal["order", "trip", "account"],
     reference: str,
     customer: Customer | AccountRegistered,
     *,
@@ -85,6 +97,7 @@ async def _send(
         key=context.key, at=context.time, to=customer.email, subject=subject, text=text
     )
     return EmailSent(
+        about=about,
         reference=reference,
         customer_id=customer.customer_id,
         to=customer.email,

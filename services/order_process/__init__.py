@@ -114,7 +114,9 @@ process = Conductor(
             bad=OrderRejected,
             undo=cancel,
             undone=OrderCancelled,
-            within=_WITHIN,
+            # Nothing is begun before it, and only `orders` can say how an order ends: it waits for
+            # that, as an order that is placed waits in the queue.
+            within=timedelta(days=365),
         ),
         Ask(
             hold,

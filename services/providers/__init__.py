@@ -20,7 +20,7 @@ from contracts.providers import (
     TripNotOffered,
     TripQuoted,
 )
-from contracts.travel import Booking, ReservationConfirmed, TripCancelled
+from contracts.travel import ReservationConfirmed, TripCancelled
 
 from .outside import NotOfferedError, Providers, Settings
 
@@ -89,17 +89,14 @@ async def cancel(
 
 def gather(trip: ReservationConfirmed) -> tuple[BookLeg, ...]:
     """Have every leg booked, side by side."""
-    return tuple(
-        BookLeg(leg_id=f"{trip.trip_id}.{number}", trip_id=trip.trip_id, leg=leg)
-        for number, leg in enumerate(trip.legs, 1)
-    )
+    return BookLeg.each(trip.trip_id, trip.legs)
 
 
 def deliver(trip: ReservationConfirmed, legs: tuple[LegBooked, ...]) -> LegsBooked:
     """Announce that every leg is booked, and what is to be paid for them."""
     return LegsBooked(
         trip_id=trip.trip_id,
-        bookings=tuple(Booking(**leg.model_dump(exclude={"trip_id"})) for leg in legs),
+        bookings=tuple(leg.booking for leg in legs),
         total=trip.total,
         card=trip.card,
     )

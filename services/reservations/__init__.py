@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from choreo import Ask, Conductor, Connection, Context, Failure, Service
+from choreo import Ask, Conductor, Connection, Context, Failure, Reject, Service
 from contracts.payments import (
     CapturePayment,
     PaymentRefused,
@@ -26,7 +26,6 @@ from contracts.providers import (
     TripQuoted,
 )
 from contracts.travel import (
-    Booking,
     BookTrip,
     ConfirmationRejected,
     ConfirmReservation,
@@ -131,6 +130,7 @@ def _why_not(db: Connection, trip_id: str) -> str:
         return f"there is no trip {trip_id}"
     return {
         "asked": f"the trip {trip_id} has no price yet",
+        "reserved": f"the trip {trip_id} is not confirmed",
         "rejected": f"the trip {trip_id} was rejected",
         "cancelled": f"the trip {trip_id} was cancelled",
     }.get(state, f"the trip {trip_id} is confirmed already")
@@ -139,12 +139,11 @@ def _why_not(db: Connection, trip_id: str) -> str:
 # Conducted: this service decides what comes next.
 
 
-def book(trip: BookTrip) -> tuple[BookLeg, ...]:
+def book(trip: BookTrip, db: Connection) -> tuple[BookLeg, ...]:
     """Have every leg booked, side by side."""
-    return tuple(
-        BookLeg(leg_id=f"{trip.trip_id}.{number}", trip_id=trip.trip_id, leg=leg)
-        for number, leg in enumerate(trip.legs, 1)
-    )
+    if not trips.move(db, trip.trip_id, "confirmed", "booking"):
+        raise Reject(f"trip {trip.trip_id} is not to be booked: {_why_not(db, trip.trip_id)}")
+    return BookLeg.each(trip.trip_id, trip.legs)
 
 
 def unbook(asked: BookLeg) -> CancelLeg:
@@ -166,11 +165,11 @@ def finish(
     trip: BookTrip, legs: tuple[LegBooked, ...], paid: PaymentTaken, db: Connection
 ) -> TripConfirmed:
     """End the trip well: all is booked and paid."""
-    trips.move(db, trip.trip_id, "confirmed", "booked")
+    trips.move(db, trip.trip_id, "booking", "booked")
     return TripConfirmed(
         trip_id=trip.trip_id,
         customer=trip.customer,
-        bookings=tuple(Booking(**leg.model_dump(exclude={"trip_id"})) for leg in legs),
+        bookings=tuple(leg.booking for leg in legs),
         payment_id=paid.payment_id,
         amount=paid.amount,
     )
@@ -178,7 +177,7 @@ def finish(
 
 def give_up(trip: BookTrip, failure: Failure, db: Connection) -> TripCancelled:
     """End the trip badly: all that was done is undone."""
-    trips.move(db, trip.trip_id, "confirmed", "cancelled", failure.reason)
+    trips.move(db, trip.trip_id, "booking", "cancelled", failure.reason)
     return TripCancelled(trip_id=trip.trip_id, customer=trip.customer, reason=failure.reason)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from contracts.customers import Customer
 from contracts.travel import Leg, ReserveTrip, TripReserved
 
-State = Literal["asked", "reserved", "confirmed", "booked", "cancelled", "rejected"]
+State = Literal["asked", "reserved", "confirmed", "booking", "booked", "cancelled", "rejected"]
 
 tables = MetaData()
 
@@ -31,7 +31,8 @@ trips = Table(
     "trips",
     tables,
     Column("trip_id", String(48), primary_key=True),
-    #: asked, reserved, confirmed (it is being booked), then booked or cancelled; or rejected.
+    #: asked, then reserved or rejected; confirmed, and booking where that is conducted; then booked
+    #: or cancelled.
     Column("state", String(16), nullable=False),
     Column("way", String(16), nullable=False),
     Column("customer", JSON, nullable=False),

@@ -87,7 +87,9 @@ def leg_booked(trip: ReserveTrip, at: int) -> LegBooked:
 
 
 def mailed(reference: str) -> EmailSent:
-    return EmailSent(reference=reference, customer_id="ann", to=ANN.email, subject_line="hello")
+    return EmailSent(
+        about="order", reference=reference, customer_id="ann", to=ANN.email, subject_line="hello"
+    )
 
 
 def told(name: str, *events: Event) -> Flow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -39,9 +39,17 @@ def reserved(trip_id: str, *providers: str) -> TripReserved:
     )
 
 
-def mail(reference: str, customer_id: str = "ann") -> EmailSent:
+def mail(
+    reference: str,
+    customer_id: str = "ann",
+    about: Literal["order", "trip", "account"] = "trip",
+) -> EmailSent:
     return EmailSent(
-        reference=reference, customer_id=customer_id, to=ANN.email, subject_line=f"on {reference}"
+        about=about,
+        reference=reference,
+        customer_id=customer_id,
+        to=ANN.email,
+        subject_line=f"on {reference}",
     )
 
 
@@ -58,9 +66,9 @@ STORY: tuple[Event, ...] = (
             Preference(provider="car", name="gears", value="automatic"),
         ),
     ),
-    mail("ann"),
+    mail("ann", about="account"),
     OrderPlaced(order_id="o-1", customer=ANN, card="c", lines=TEA, total=900),
-    mail("o-1"),
+    mail("o-1", about="order"),
     OrderFulfilled(order_id="o-1", shipment_id="s-1"),
     OrderPaid(order_id="o-2", customer=ANN, lines=TEA, amount=900),
     OrderFulfilled(order_id="o-2", shipment_id="s-2"),
@@ -75,7 +83,7 @@ STORY: tuple[Event, ...] = (
     mail("t-2"),
     reserved("t-3", "airline"),
     OrderPlaced(order_id="o-9", customer=MEMBER, card="c", lines=TEA, total=900),
-    mail("o-9", "mia"),
+    mail("o-9", "mia", "order"),
 )
 
 

@@ -46,8 +46,16 @@ PAID = PaymentCaptured(
 CANCELLED = OrderCancelled(order_id="o-1", customer=ANN, reason="the card was declined")
 
 
-def sent(reference: str, subject: str) -> EmailSent:
-    return EmailSent(reference=reference, customer_id="ann", to=ANN.email, subject_line=subject)
+def sent(reference: str, subject: str, about: str = "order") -> EmailSent:
+    return EmailSent.model_validate(
+        {
+            "about": about,
+            "reference": reference,
+            "customer_id": "ann",
+            "to": ANN.email,
+            "subject_line": subject,
+        }
+    )
 
 
 CONFIRMED = sent("o-1", "Your order o-1: payment received")
@@ -172,7 +180,7 @@ async def test_who_registers_is_welcome(var: Path) -> None:
     )
     subject = "Welcome: you have an account"
     async with open_mailer() as mailer:
-        assert await welcome(account, context("key"), mailer) == sent("ann", subject)
+        assert await welcome(account, context("key"), mailer) == sent("ann", subject, "account")
     mail = mail_in(var)
     assert (mail["To"], mail["Bcc"], mail["Subject"]) == (ANN.email, None, subject)
     assert mail.get_content().startswith("Welcome, Ann Ägren")
@@ -199,7 +207,7 @@ async def test_an_itinerary_lists_every_booking(var: Path) -> None:
     )
     async with open_mailer() as mailer:
         assert await send_itinerary(trip, context("key"), mailer) == sent(
-            "t-1", "Your trip t-1: confirmed"
+            "t-1", "Your trip t-1: confirmed", "trip"
         )
     assert mail_in(var).get_content().replace("\r\n", "\n") == (
         "Thank you. We have received 200.05 and booked\n\n"
@@ -210,7 +218,9 @@ async def test_an_itinerary_lists_every_booking(var: Path) -> None:
 async def test_a_cancelled_trip_is_regretted_with_its_reason(var: Path) -> None:
     trip = TripCancelled(trip_id="t-1", customer=ANN, reason="no car is left")
     async with open_mailer() as mailer:
-        assert await regret(trip, context("key"), mailer) == sent("t-1", "Your trip t-1: cancelled")
+        assert await regret(trip, context("key"), mailer) == sent(
+            "t-1", "Your trip t-1: cancelled", "trip"
+        )
     assert "cancel your trip (no car is left)" in mail_in(var).get_content()
 
 

@@ -233,7 +233,7 @@ async def test_all_is_done(works: Maker) -> None:
         await running.ended(Built(job="j", colour="red", wired=True))
         assert len(running.events(Topped)) == 1
         assert running.status()[0] == "done"
-        assert set(running.status()[1].values()) == {"done", "told"}
+        assert set(running.status()[1].values()) == {"done"}
         assert running.rows("due") == []
 
 
