@@ -162,6 +162,7 @@ async def _system(amqp_url: str, folder: Path) -> AsyncGenerator[None]:
 
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     env |= {"CHOREO_AMQP_URL": amqp_url, "CHOREO_VAR": str(folder), "CHOREO_LOG_FORMAT": "json"}
+    env["CHOREO_CONTRACTS"] = "services"  # the agreement names subscribers that do not run here
     async with (
         Supervisor(hear, grace_s=60) as sandboxes,
         Supervisor(hear, grace_s=60) as services,
