@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from choreo.contract import explain
 from choreo.errors import CannotRunError, ChoreoError
+from choreo.failpoint import reach
 from choreo.log import in_hand
 from choreo.service import Service
 from choreo.settings import Settings
@@ -101,7 +102,9 @@ class Calls:
                         name: context if kind is Context else self._adapters[kind]
                         for name, kind in handler.signature.wants.items()
                     }
+                    reach("call_begun")
                     returned = await handler.fn(*messages, **wants)
+                    reach("called")
                     finished.results += handler.signature.results(returned)
         except asyncio.CancelledError:
             if self._closing:

@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from choreo import failure
 from choreo.calls import Calls, key_of
 from choreo.errors import Reject, describe
+from choreo.failpoint import reach
 from choreo.intake import Batch
 from choreo.relay import Relay
 from choreo.seams import Database, Outgoing
@@ -62,6 +63,8 @@ class Committer:
             except ItemFailedError as error:
                 failed = error
             else:
+                if forget:
+                    reach("forgotten")
                 return
         self._relay.put_back(forget)
         for item in batch.items:
@@ -90,6 +93,8 @@ class Committer:
 
         self.due_at = asyncio.get_running_loop().time() + self._settings.poll_s
         rows, now = await self._patiently(hand_out)
+        if rows:
+            reach("due")
         return revive(self._tools.plan, rows, now)
 
     def _choose(self, rows: list[Row]) -> list[Row]:
@@ -119,7 +124,9 @@ class Committer:
 
         self.sweep_at = asyncio.get_running_loop().time() + self._settings.lease_s / 3
         self.due_at = 0.0
-        self._relay.send(await self._patiently(sweep))
+        left_behind = await self._patiently(sweep)
+        reach("swept")
+        self._relay.send(left_behind)
 
     async def prune(self) -> None:
         """Forget some of what is older than the retention: a little at a time."""
@@ -147,6 +154,7 @@ class Committer:
         error = cause if isinstance(cause, Exception) else failed
         try:
             await self._transact((item,), lambda tx: failure.record(tx, item, error))
+            reach("failed")
         except Exception as worse:  # noqa: BLE001 - no failure of a message may end the service
             self._log.exception("a failure could not be recorded as it was")
             reason = Reject(f"{describe(error)}, and recording that failed: {describe(worse)}")
@@ -175,6 +183,7 @@ class Committer:
             return work(Transaction(self._tools, db, now))
 
         effects = await self._patiently(transact)
+        reach("committed")
         self._calls.settle(items)
         self._relay.send(effects.outgoing)
         self._calls.begin(effects.calls)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from choreo.contract import Message, subject_of
 from choreo.errors import DefinitionError, Reject
+from choreo.failpoint import reach
 from choreo.signature import (
     Context,
     MessageType,
@@ -205,6 +206,7 @@ def begin(
         "moved": context.time.isoformat(),
     }
     store.begin(row)
+    reach("conducting")
     return _Run(conductor, row, [], db, context).go_on()
 
 
@@ -260,6 +262,7 @@ class _Run:
         failed = status in (TaskStatus.REFUSED, TaskStatus.LATE)
         if failed and self._row["status"] == RunStatus.RUNNING:
             self._move(status=RunStatus.UNDOING.value, failed_step=task["step"], failure=answer)
+        reach("conducted")
         if self._awaits(TaskStatus.ASKED) or self._awaits(TaskStatus.UNDOING):
             return ()
         if self._row["status"] == RunStatus.UNDOING:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from choreo.contract import Event, encode
 from choreo.envelope import Envelope
 from choreo.errors import line, trace
+from choreo.failpoint import reach
 from choreo.record import properties_of
 from choreo.seams import Delivery
 from choreo.store.memory import Kind, Memory, Row, Status
@@ -149,6 +150,7 @@ def _park(
         "message_id": message_id or known, "flow": None if envelope is None else envelope.flow,
     }  # fmt: skip
     tx.effects.notes.append(("error", "dead letter", facts))
+    reach("parked")
     if envelope is not None and envelope.type == DeadLettered.__address__.wire_type:
         return  # nobody is told of it again, and again
     service = tx.plan.service.name

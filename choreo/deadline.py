@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from choreo.contract import Message
 from choreo.envelope import Envelope
+from choreo.failpoint import reach
 from choreo.record import delivery_of, properties_of
 from choreo.seams import Delivery, Outgoing
 from choreo.service import Deadline, Handler
@@ -62,6 +63,7 @@ def run(tx: Transaction, handler: Handler[..., Any], row: Row) -> None:
     """Time is up."""
     tx.load_flow(row["flow"])
     if tx.memory.claim(row) and not tx.is_buried(row["flow"], handler.name, row["subject"]):
+        reach("deadline")
         envelope, message = tx.revive(row)
         key = f"{envelope.id}.{handler.name}"
         tx.announce(handler, envelope, tx.invoke(handler, (message,), envelope, key))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from choreo.calls import Calls
+from choreo.failpoint import reach
 from choreo.plan import Plan
 from choreo.relay import Relay
 from choreo.seams import Clock, Delivery
@@ -121,6 +122,8 @@ class Intake:
             limit = self._settings.max_body_bytes
             batch.items.extend(judge(self._plan, delivery, now, limit))
         batch.items.extend(late)
+        if batch.deliveries:
+            reach("received")
         return batch
 
     def _drop_what_comes_again(self) -> None:

@@ -23,6 +23,7 @@ from choreo.calls import Calls
 from choreo.commit import Committer
 from choreo.deliver import Lifecycle
 from choreo.errors import CannotRunError, DefinitionError
+from choreo.failpoint import arm
 from choreo.identity import Ids
 from choreo.intake import Intake
 from choreo.rabbitmq import RabbitMQ
@@ -41,6 +42,7 @@ LAST_S = 5.0
 
 def main(service: Service) -> None:
     """Run the service in this process; exits with 2 and one line if it cannot run."""
+    arm(service.name)
     try:
         settings = load()
         logs.configure(settings, service.name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
+from choreo.failpoint import reach
 from choreo.seams import Broker, Outgoing
 
 #: At most so many messages wait for their confirms together, and so many groups of them.
@@ -111,11 +112,13 @@ class Relay:
 
     async def _publish(self, group: Sequence[Outgoing], wait_s: float) -> None:
         """Publish a group; what fails is tried again after the wait."""
+        reach("outbox_read")
         try:
             failures = await self._broker.publish(group)
         except Exception as error:  # noqa: BLE001 - they are in the outbox: there is only trying again
             failures = dict.fromkeys((one.envelope.id for one in group), repr(error))
         self.confirmed.extend(one.envelope.id for one in group if one.envelope.id not in failures)
+        reach("confirmed")
         self._progress.set()
         self.on_confirmed()
         if failures:

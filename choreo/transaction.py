@@ -14,6 +14,7 @@ from choreo.contract import Message, decode, encode
 from choreo.envelope import Envelope, moment, timestamp
 from choreo.envelope import read as read_envelope
 from choreo.errors import describe
+from choreo.failpoint import reach
 from choreo.identity import Ids
 from choreo.log import in_hand
 from choreo.outgoing import make
@@ -72,6 +73,7 @@ class Transaction:
             for item in items:
                 self._handle(item)
             item = items[0] if len(items) == 1 else None
+            reach("handled")
             return self.finish()
         except Exception as error:
             if failure.concerns_database(error):
@@ -83,6 +85,7 @@ class Transaction:
         self.memory.flush()
         next_due = self.memory.next_due()
         self.effects.next_due_s = None if next_due is None else next_due - self.now
+        reach("written")
         return self.effects
 
     def load(self, items: Sequence[Item]) -> None:
@@ -100,6 +103,7 @@ class Transaction:
                 failure.park_deadly(self, item, item.due)
             case Unit():
                 if self._claim(item):
+                    reach("claimed")
                     _ROLES[item.route.role](self, item)
             case Due(row):
                 self._handle_due(row)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from choreo.contract import Message
 from choreo.envelope import Envelope
 from choreo.errors import ChoreoError
+from choreo.failpoint import reach
 from choreo.service import Handler, Step
 from choreo.store.memory import Kind, Row, Status
 from choreo.work import Call, Unit
@@ -150,6 +151,7 @@ def _take_back(tx: Transaction, row: Row, unit: Unit) -> None:
 def _run(
     tx: Transaction, handler: Handler[..., Any], step_row: Row, cause: Envelope, message: Message
 ) -> None:
+    reach("undoing")
     for outcome, key in _outcomes(tx, handler, step_row):
         results = tx.invoke(handler, (message, outcome), cause, key)
         tx.announce(handler, cause, results)
@@ -199,6 +201,7 @@ def _outcomes(
 
 def _done(tx: Transaction, step_row: Row) -> None:
     tx.memory.revise(step_row["message_id"], step_row["handler"], undo=UNDONE)
+    reach("undone")
 
 
 def outcome_json(

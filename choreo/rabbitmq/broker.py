@@ -13,6 +13,7 @@ from aiormq.abc import DeliveredMessage
 from structlog.typing import FilteringBoundLogger
 
 from choreo.errors import CannotRunError
+from choreo.failpoint import reach
 from choreo.rabbitmq.acks import Acks
 from choreo.rabbitmq.declare import declare
 from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, Link, explain, is_cancelled
@@ -85,6 +86,7 @@ class RabbitMQ:
         acks = self._acks
         current = [one.tag for one in deliveries if one.channel is acks]
         if acks is not None and current:
+            reach("before_ack")
             task = asyncio.create_task(self._ack(acks.channel, acks.settle(current)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -98,6 +100,7 @@ class RabbitMQ:
             async with asyncio.timeout(self._settings.publish_timeout_s):
                 async with self._way_of(messages) as channel:
                     confirms = await write(channel, messages)
+                    reach("published")
                     await confirmed(channel, confirms)
         except TimeoutError:
             reason = f"no confirm within {self._settings.publish_timeout_s:g} s"
@@ -186,6 +189,7 @@ class RabbitMQ:
         try:
             for tag, multiple in acks:
                 await channel.basic_ack(tag, multiple=multiple, wait=False)
+            reach("acked")
         except _LOST as error:
             # The broker hands it over again, and the inbox recognises it.
             self._log.debug("ack lost", error=repr(error))

@@ -1,0 +1,74 @@
+"""Named points at which a test can kill the process: the boundaries of a delivery.
+
+`CHOREO_FAILPOINTS` names a folder with a file for each service that is to die: a line for each
+time, `point` or `point:3` (the third time that it is reached). A process reads the first line when
+it starts, and takes it out of the file before it dies, so that it goes on when it is started
+again. Without the variable a point is one look at an empty name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+#: Each point, and where the delivery stands there.
+POINTS = {
+    "received": "deliveries are taken, nothing is done",
+    "claimed": "the inbox does not know it, its handler has not run",
+    "handled": "the handlers of a batch have run, nothing is written down",
+    "written": "all is written, nothing is committed",
+    "committed": "committed, and neither acked nor published",
+    "before_ack": "about to ack",
+    "acked": "acked, as far as this process knows",
+    "outbox_read": "about to publish",
+    "published": "on its way to the broker, not confirmed",
+    "confirmed": "the broker has it, the outbox still holds it",
+    "forgotten": "the outbox has forgotten what was confirmed",
+    "call_begun": "an outside call is begun, and not made",
+    "called": "an outside call is made, its result not kept",
+    "undoing": "an undo is about to run",
+    "undone": "an undo has run, nothing is committed",
+    "due": "what is due was handed out",
+    "deadline": "a deadline is about to run",
+    "failed": "a failure is recorded",
+    "parked": "a dead letter is made, nothing is committed",
+    "swept": "what a dead process left was taken over",
+    "conducting": "a run of a conductor is begun, nothing is committed",
+    "conducted": "a conductor has taken an answer in, nothing is committed",
+}
+
+
+class _Armed:
+    """Where this process is to die, if anywhere."""
+
+    point = ""
+    times = 0
+    file = Path()
+
+
+def arm(service: str) -> None:
+    """Take the next line of the service's file, if there is one."""
+    folder = os.environ.get("CHOREO_FAILPOINTS")
+    if not folder:
+        return
+    file = Path(folder) / service
+    line = next(iter(file.read_text().splitlines()), "") if file.exists() else ""
+    point, _, times = line.partition(":")
+    if point and point not in POINTS:
+        raise ValueError(f"{file}: no failpoint {point!r}")
+    _Armed.point, _Armed.times, _Armed.file = point, int(times or 1), file
+
+
+def reach(point: str) -> None:
+    """Die here, if that is wanted."""
+    if _Armed.point == point:
+        _die()
+
+
+def _die() -> None:
+    _Armed.times -= 1
+    if not _Armed.times:
+        rest = _Armed.file.read_text().splitlines(keepends=True)[1:]
+        _Armed.file.write_text("".join(rest))
+        os.kill(os.getpid(), signal.SIGKILL)
