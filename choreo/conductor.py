@@ -166,15 +166,7 @@ class Conductor:
         """The one kind of command that a step asks with."""
         if len(make.publishes) != 1 or not issubclass(make.publishes[0], Command):
             raise DefinitionError(f"{make.where}: it must return one kind of command")
-        command = make.publishes[0]
-        others = [one.name for one in self._parts() if one.waits and command in one.make.publishes]
-        others += [one.name for one in self.service.deadlines if command in one.signature.consumes]
-        if others:
-            raise DefinitionError(
-                f"{make.where}: {others[0]} waits for an answer to {command.__name__} already; "
-                "one service asks for one thing in one step"
-            )
-        return command
+        return make.publishes[0]
 
     # The handlers, and what each may publish.
 
@@ -201,6 +193,13 @@ class Conductor:
         if part.bad:
             refused = self._on(part, TaskStatus.REFUSED)
             self._enter(f"{name}_failed", part.make, part.bad, undos, refused)
+        command = part.make.publishes[0]
+        for other in self.service.deadlines:
+            if command in other.signature.consumes:
+                raise DefinitionError(
+                    f"{part.make.where}: {other.name} waits for an answer to {command.__name__} "
+                    "already; one service asks for one thing in one step"
+                )
         late = self._on(part, TaskStatus.LATE)
         self._enter(
             f"{name}_late",

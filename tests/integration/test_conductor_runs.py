@@ -16,6 +16,7 @@ from stage import Stage, until
 
 from choreo import Ask, Command, Conductor, Connection, Event, Failure, Service, Tell
 from choreo.contract import Message, contract_of, decode
+from choreo.dead import send_back
 from choreo.seams import Delivery
 from choreo.store.tables import runs, tasks
 
@@ -90,7 +91,7 @@ class Dropped(Event, topic="works.dropped", subject="job"):
     reason: str
 
 
-def builder(*, within_s: float = 60) -> Service:
+def builder(*, within_s: float) -> Service:
     """A service that conducts a house: holes side by side, then wires beside paint."""
     metadata = sa.MetaData()
     houses = sa.Table("houses", metadata, sa.Column("job", sa.String, primary_key=True))
@@ -210,8 +211,9 @@ def works_fixture(
     create_databases("builder")
 
     @asynccontextmanager
-    async def make(**given: Any) -> AsyncIterator[Works]:
-        works = Works(builder(**given), amqp_url, database_url, tmp_path)
+    async def make(*, within_s: float = 60, **settings: Any) -> AsyncIterator[Works]:
+        service = builder(within_s=within_s)
+        works = Works(service, amqp_url, database_url, tmp_path, **settings)
         async with works.hands(), works:
             yield works
 
@@ -308,6 +310,41 @@ async def test_no_answer_in_time_is_undone_without_waiting(works: Maker) -> None
         await running.answer(flow, Filled(hole="j.0"))
         await running.ended(Dropped(job="j", reason=why))
         assert running.rows("due") == []
+
+
+async def test_an_answer_before_the_question_does_not_end_the_deadline(works: Maker) -> None:
+    async with works(within_s=1) as running:
+        flow = await running.publish(Build(job="j", holes=1, wired=False))
+        await running.sent(Dig(hole="j.0"))
+        await running.answer(flow, Painted(job="j"))
+        await running.settled()
+        await running.answer(flow, Dug(hole="j.0"))
+        await until(lambda: len(running.commands) == 2, "the undo of the hole")
+        await running.sent(Paint(job="j"), Fill(hole="j.0", why="paint: no answer in time"))
+
+
+async def test_an_answer_that_is_a_dead_letter_does_not_stop_the_run(works: Maker) -> None:
+    async with works(within_s=1, attempts=1) as running:
+        running.execute(lambda db: db.execute(sa.text("INSERT INTO houses VALUES ('j')")))
+        flow = await running.publish(Build(job="j", holes=1, wired=False))
+        await running.sent(Dig(hole="j.0"))
+        await running.answer(flow, Dug(hole="j.0"))
+        await until(lambda: running.commands == [Paint(job="j")], "the paint is asked for")
+        await running.answer(flow, Painted(job="j"))
+        await until(lambda: running.rows("dead"), "a dead letter")
+        [letter] = running.rows("dead")
+        assert letter["handler"] == "paint_done"
+        assert "IntegrityError" in letter["reason"] or "UniqueViolation" in letter["reason"]
+        why = "paint: no answer in time"
+        await until(lambda: len(running.commands) == 2, "the undo of the hole")
+        await running.sent(Paint(job="j"), Fill(hole="j.0", why=why))
+        await running.answer(flow, Filled(hole="j.0"))
+        await running.ended(Dropped(job="j", reason=why))
+        # Sent back it is late, as any answer is by now.
+        running.execute(lambda db: send_back(db, letter, time.time()))
+        await until(lambda: not running.rows("due"), "the letter is taken")
+        await running.ended(Dropped(job="j", reason=why))
+        assert running.commands == running.rows("dead") == []
 
 
 async def test_a_second_start_in_the_flow_is_a_letter(works: Maker) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, select
 
 from choreo import (
     Ask,
@@ -33,6 +33,7 @@ from choreo.errors import UndecodableError
 from choreo.service import Handler
 from choreo.store import runs
 from choreo.store.tables import metadata
+from choreo.store.tables import runs as kept_runs
 from contracts.customers import Customer
 from contracts.payments import PaymentRefused, PaymentReturned, PaymentTaken
 from contracts.providers import LegBooked, LegCancelled, LegRefused, QuoteTrip, TripQuoted
@@ -102,6 +103,8 @@ class Script:
     answer: Callable[[str, Asked], Message]
     ends: type[Message]
     fails: type[Message]
+    #: Steps with an undo that finds nothing to send.
+    silent: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -238,7 +241,11 @@ class Watch:
 
     def _to_undo(self) -> list[Asked]:
         every = [*reversed(self.late), *reversed(self.good)]
-        return [one for one in every if self.parts[one[0]].undo is not None]
+        return [
+            one
+            for one in every
+            if self.parts[one[0]].undo is not None and one[0] not in self.script.silent
+        ]
 
     def _ended(self, message: Message, kind: type[Message]) -> None:
         assert self.end is None
@@ -363,7 +370,8 @@ class Sketch:
     #: How many messages it sends: of "maybe" 0 or 1.
     count: int
     bad: bool
-    undo: Literal["none", "sent", "awaited"]
+    #: A silent one might send something, and might be answered; it returns nothing.
+    undo: Literal["none", "sent", "awaited", "silent"]
 
 
 @st.composite
@@ -375,7 +383,7 @@ def sketches(draw: st.DrawFn) -> Sketch:
         form=cast("Any", form),
         count=draw(st.integers(*most)),
         bad=draw(st.booleans()),
-        undo=draw(st.sampled_from(("none", "sent", "awaited", "awaited"))),
+        undo=draw(st.sampled_from(("none", "sent", "awaited", "awaited", "silent"))),
     )
 
 
@@ -433,21 +441,22 @@ def step(number: int, sketch: Sketch, known: dict[str, Any]) -> Ask | Tell:
 
     def undo(done: Do, failure: Failure, go: Go) -> Any:
         assert done.item.startswith(go.job)
+        if sketch.undo == "silent":
+            return None
         return UNDOES[number](item=done.item, heard=done.heard, why=failure.reason)
 
     kind = TOLDS[number] if sketch.tells else DOES[number]
     made = function(f"step{number}", make, wished(sketch, kind), go=Go, **known)
     if sketch.tells:
         return Tell(made)
-    taken = function(
-        f"back{number}", undo, UNDOES[number], done=DOES[number], failure=Failure, go=Go
-    )
+    sends = UNDOES[number] | None if sketch.undo == "silent" else UNDOES[number]
+    taken = function(f"back{number}", undo, sends, done=DOES[number], failure=Failure, go=Go)
     return Ask(
         made,
         good=GOODS[number],
         bad=BADS[number] if sketch.bad else None,
         undo=None if sketch.undo == "none" else taken,
-        undone=UNDONES[number] if sketch.undo == "awaited" else None,
+        undone=UNDONES[number] if sketch.undo in ("awaited", "silent") else None,
         within=timedelta(seconds=1),
     )
 
@@ -492,13 +501,15 @@ def scripts(table: list[list[Sketch]], jobs: Iterable[str]) -> list[Script]:
 
     found: list[Script] = []
     for job in jobs:
-        number, stages = 0, list[list[Asked]]()
+        number, stages, silent = 0, list[list[Asked]](), set[str]()
         for stage in table:
             stages.append([])
             for sketch in stage:
                 stages[-1] += [(f"step{number}", item) for item in subjects(job, sketch)]
+                silent |= {f"step{number}"} if sketch.undo == "silent" else set()
                 number += 1
-        found.append(Script(conductor, Go(job=job), stages, answer, Ended, Failed))
+        script = Script(conductor, Go(job=job), stages, answer, Ended, Failed, frozenset(silent))
+        found.append(script)
     return found
 
 
@@ -652,6 +663,86 @@ def test_two_commands_of_a_step_about_the_same_are_refused() -> None:
     Conductor(service, "play", starts=Go, steps=[ask], ends=_nothing)
     with database() as db, pytest.raises(Reject, match="twice asks twice about j in flow"):
         call(service.handlers["begin_play"], Go(job="j"), db)
+
+
+class Look(Command, topic="conducting.look"):
+    """About nothing."""
+
+
+class Looked(Event, topic="conducting.looked"):
+    pass
+
+
+def test_what_is_about_nothing_is_asked_once_in_a_flow() -> None:
+    def look(go: Go) -> Look:
+        return Look()
+
+    service = Service("player")
+    ask = Ask(look, good=Looked, within=timedelta(seconds=1))
+    Conductor(service, "play", starts=Go, steps=[ask], ends=_nothing)
+    begin = service.handlers["begin_play"]
+    with database() as db:
+        assert call(begin, Go(job="j"), db) == (Look(),)
+        assert call(begin, Go(job="j"), db, flow="another") == (Look(),)
+        with pytest.raises(Reject, match="look asks twice about nothing in flow flow"):
+            call(begin, Go(job="k"), db)
+
+
+def test_what_is_told_may_be_told_again_about_the_same() -> None:
+    def tell(go: Go) -> tuple[Said, ...]:
+        return TOLDS[0](item=go.job, stamp=1), TOLDS[0](item=go.job, stamp=2)
+
+    tell.__annotations__["return"] = wished(SEVERAL, TOLDS[0])
+    service = Service("player")
+    for name in ("play", "play_too"):
+        Conductor(service, name, starts=Go, steps=[Tell(tell), Tell(tell)], ends=_nothing)
+    with database() as db:
+        for handler in service.handlers.values():
+            said = tell(Go(job="j"))
+            assert call(handler, Go(job="j"), db) == said * 2
+
+
+def do(number: int) -> Callable[..., Any]:
+    def make(go: Go) -> Any:
+        return DOES[number](item=go.job)
+
+    return function(f"do{number}", make, DOES[number], go=Go)
+
+
+def back(number: int) -> Callable[..., Any]:
+    def undo(asked: Do) -> Any:
+        return UNDOES[number](item=asked.item, heard=(), why="")
+
+    return function(f"back{number}", undo, UNDOES[number], asked=DOES[number])
+
+
+def delivered(service: Service, message: Message, db: Connection) -> list[Message]:
+    """What is said to one message by every handler that takes it, one after the other."""
+    routes = service.routes()[type(message)]
+    return [said for one in routes for said in call(one.handler, message, db)]
+
+
+def test_a_message_does_not_answer_what_it_has_just_set_off() -> None:
+    service, soon = Service("player"), timedelta(seconds=1)
+    asks = [
+        Ask(do(number), good=GOODS[0], undo=back(number), undone=UNDONES[0], within=soon)
+        for number in range(2)
+    ]
+    last = Ask(do(2), good=GOODS[2], bad=BADS[2], within=soon)
+    Conductor(service, "play", starts=Go, steps=[*asks, last], ends=_nothing)
+    good, undone = GOODS[0](item="j"), UNDONES[0](item="j")
+    with database() as db:
+        assert delivered(service, Go(job="j"), db) == [DOES[0](item="j")]
+        assert delivered(service, good, db) == [DOES[1](item="j")]
+        assert delivered(service, good.model_copy(update={"stamp": 1}), db) == [DOES[2](item="j")]
+        [undo] = delivered(service, BADS[2](item="j"), db)
+        assert undo == UNDOES[1](item="j", heard=(), why="")
+        [undo] = delivered(service, undone, db)
+        assert undo == UNDOES[0](item="j", heard=(), why="")
+        assert delivered(service, undone, db) == []
+        assert delivered(service, undone.model_copy(update={"stamp": 1}), db) == []
+        [run] = db.execute(select(kept_runs)).all()
+        assert run.status == "failed"
 
 
 def test_what_a_function_does_not_announce_is_not_sent() -> None:

@@ -124,6 +124,9 @@ def ends_with_a_failure(begin: Begin, failure: Failure) -> Done: ...  # type: ig
 def fails_with_an_answer(begin: Begin, dug: Dug) -> Done: ...  # type: ignore[empty-body]
 def undo_wants_an_answer(dig: Dig, dug: Dug) -> Fill: ...  # type: ignore[empty-body]
 def undo_of_another(paint: Paint) -> Fill: ...  # type: ignore[empty-body]
+def undo_that_sends_nothing(dig: Dig) -> None: ...
+async def calls_outside(begin: Begin) -> Paint: ...  # type: ignore[empty-body]
+def takes_no_names(begin: Begin, /) -> Paint: ...  # type: ignore[empty-body]
 
 
 def painted_by(make: Callable[..., Any]) -> Ask:
@@ -144,6 +147,8 @@ def painted_by(make: Callable[..., Any]) -> Ask:
         (returns_an_event, "it must return one kind of command"),
         (returns_two_kinds, "it must return one kind of command"),
         (returns_a_pair, "it must return one kind of command"),
+        (calls_outside, "a conductor decides and stores; make it 'def'"),
+        (takes_no_names, "its parameters are given by name; take the '/' away"),
     ],
 )
 def test_a_step_that_cannot_be(make: Callable[..., Any], why: str) -> None:
@@ -197,6 +202,8 @@ def test_every_good_answer_of_a_step_is_wanted() -> None:
     ("given", "why"),
     [
         ({"steps": ()}, "test_conductor.py:.*: conductor house: it has no steps"),
+        ({"steps": [DIG, []]}, "conductor house: it has no steps, or a list without any"),
+        ({"starts": Begin | Paint}, "conductor house: one kind of message starts it"),
         ({"starts": int}, "conductor house: <class 'int'> is no event or command"),
         ({"starts": Event}, "conductor house: Event has no topic"),
         ({"ends": "finish"}, "'finish' is no function"),
@@ -215,6 +222,11 @@ def test_a_conductor_that_cannot_be(given: dict[str, Any], why: str) -> None:
     [
         ({"undo": fill, "final": "it stays"}, "it has an undo, and is final"),
         ({"undone": Filled}, "it has an answer to its undo, and no undo"),
+        (
+            {"undo": undo_that_sends_nothing, "undone": Filled},
+            "it has an answer to its undo, and no undo",
+        ),
+        ({"good": Dug | Rock, "bad": Rock}, "Rock is good and bad"),
         ({"within": timedelta(0)}, "'within' must be longer than nothing"),
         ({"within": -SOON}, "'within' must be longer than nothing"),
         ({"good": int}, "<class 'int'> is no event or command"),
@@ -236,15 +248,23 @@ def test_what_is_told_is_something() -> None:
         conduct(Tell(returns_nothing))
 
 
+def dig_too(begin: Begin) -> Dig: ...  # type: ignore[empty-body]
+
+
 def test_two_conductors_of_a_service_do_not_ask_for_the_same() -> None:
     service = Service("builder")
     conduct(DIG, service=service)
-
-    def dig_too(begin: Begin) -> Dig: ...  # type: ignore[empty-body]
-
     why = "dig_too: dig_late waits for an answer to Dig already; one service asks for one thing"
     with pytest.raises(DefinitionError, match=why):
         Conductor(service, "other", starts=Begin, steps=[dug_by(dig_too)], ends=finish)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_two_steps_of_a_conductor_do_not_ask_for_the_same(together: bool) -> None:
+    steps = [DIG, dug_by(dig_too)]
+    why = "dig_too: dig_late waits for an answer to Dig already; one service asks for one thing"
+    with pytest.raises(DefinitionError, match=why):
+        conduct(*([steps] if together else steps))
 
 
 def test_a_name_that_is_taken() -> None:
