@@ -169,7 +169,7 @@ class Books:
         )
 
     def _check_points(self, past: Past, kept: Mapping[str, int]) -> Check:
-        grants = dict(self._rows("rewards", "SELECT order_id, points FROM grants"))
+        grants = dict(self._rows("rewards", "SELECT reference, points FROM grants"))
         ((accounts,),) = self._rows("rewards", "SELECT coalesce(sum(points), 0) FROM accounts")
         members = {one.order_id for one in past.orders if one.customer.member} | {
             one.trip_id for one in past.trips if one.customer.member

@@ -28,7 +28,7 @@ accounts = Table(
 grants = Table(
     "grants",
     tables,
-    Column("order_id", String(64), primary_key=True),  # or the trip's id
+    Column("reference", String(64), primary_key=True),  # the id of the order or trip
     Column("kind", String(16), primary_key=True),  # order or trip: their ids may be equal
     Column("customer_id", String(64), nullable=False),
     Column("points", BigInteger, nullable=False),
@@ -43,7 +43,7 @@ _add = (
 _open = insert(accounts)
 _revoke = (
     delete(grants)
-    .where(grants.c.order_id == bindparam("order"), grants.c.kind == "order")
+    .where(grants.c.reference == bindparam("order"), grants.c.kind == "order")
     .returning(grants.c.customer_id, grants.c.points)
 )
 
@@ -54,7 +54,7 @@ def grant(
     """Enter a grant for an order or a trip, and add it to the customer's points."""
     db.execute(
         _grant,
-        {"order_id": reference, "kind": kind, "customer_id": customer_id, "points": earned},
+        {"reference": reference, "kind": kind, "customer_id": customer_id, "points": earned},
     )
     if not db.execute(_add, {"customer": customer_id, "change": earned}).rowcount:
         db.execute(_open, {"customer_id": customer_id, "points": earned})

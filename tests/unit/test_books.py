@@ -290,7 +290,7 @@ TWICE = (
         ("gateway", "DELETE FROM effects WHERE kind = 'refund'", "money"),
         ("gateway", TWICE, "money"),
         ("gateway", "DELETE FROM effects WHERE order_id = 'trip-sun'", "money"),
-        ("rewards", "UPDATE grants SET order_id = 'order-bad' WHERE kind = 'order'", "points"),
+        ("rewards", "UPDATE grants SET reference = 'order-bad' WHERE kind = 'order'", "points"),
         ("rewards", "DELETE FROM grants WHERE kind = 'trip'", "points"),
         ("rewards", "UPDATE accounts SET points = 18", "points"),
         ("carrier", "UPDATE effects SET order_id = 'order-bad' WHERE id = 2", "parcels"),

@@ -62,7 +62,7 @@ def test_a_cancelled_order_loses_its_own_points_only(db: Connection) -> None:
         order_id="o-1", customer_id="mia", points=12
     )
     assert accounts(db) == {"mia": 5}
-    assert [row.order_id for row in db.execute(select(points.grants))] == ["o-2"]
+    assert [row.reference for row in db.execute(select(points.grants))] == ["o-2"]
     with pytest.raises(Reject, match="o-1 is cancelled, but no points stand"):
         revoke(CANCELLED, granted, db)
     assert accounts(db) == {"mia": 5}
@@ -85,7 +85,7 @@ def test_a_confirmed_trip_earns_a_member_points_that_stay(db: Connection) -> Non
     )
     revoke(CANCELLED, granted, db)
     assert accounts(db) == {"mia": 120}
-    assert [(row.order_id, row.kind) for row in db.execute(select(points.grants))] == [
+    assert [(row.reference, row.kind) for row in db.execute(select(points.grants))] == [
         ("o-1", "trip")
     ]
     assert grant_trip.final
