@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from audit import audit
+from cast import ORDERS
 from servers import Broker
-from system import SERVICES, System, mixed
+from starts import mixed
+from system import System
 
 
 async def test_stopped_and_killed_under_load(
@@ -16,7 +18,7 @@ async def test_stopped_and_killed_under_load(
     create_databases: Callable[..., None],
     tmp_path: Path,
 ) -> None:
-    create_databases(*SERVICES)
+    create_databases(*ORDERS)
     async with System(broker_control.url, database_url, tmp_path) as running:
         await running.start()
         for name, end in (("stopped", broker_control.stop), ("killed", broker_control.kill)):
@@ -26,6 +28,6 @@ async def test_stopped_and_killed_under_load(
             await broker_control.start()
             await running.ended()
             for event in ("connection lost, opening it again", "connected again"):
-                assert {said.name for said in running.said(event, seen)} == set(SERVICES), event
+                assert {said.name for said in running.said(event, seen)} == set(ORDERS), event
         audit(running)
         assert not [said for said in running.logs if said.text.startswith(("ended", "was ended"))]

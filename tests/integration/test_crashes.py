@@ -6,24 +6,21 @@ import time
 
 import pytest
 from audit import audit
-from system import (
-    PATIENCE_S,
-    SERVICES,
-    SystemMaker,
-    mixed,
-    system_fixture,  # noqa: F401 - a fixture
-)
+from cast import ORDERS
+from processes import PATIENCE_S
+from starts import mixed
+from system import SystemMaker, system_fixture  # noqa: F401 - a fixture
 
-ORDERS = 200
+FLOWS = 200
 
 
 @pytest.mark.parametrize(
-    "victims", [*((name,) for name in SERVICES), tuple(SERVICES)], ids=[*SERVICES, "all"]
+    "victims", [*((name,) for name in ORDERS), tuple(ORDERS)], ids=[*ORDERS, "all"]
 )
 async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) -> None:
     async with system() as running:
         await running.start()
-        await running.under_way(mixed(ORDERS))
+        await running.under_way(mixed(FLOWS))
         seen = len(running.logs)
         running.kill(*victims)
         await running.consuming(victims, since=seen)
@@ -36,14 +33,14 @@ async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) 
 async def test_stopped_under_load(system: SystemMaker) -> None:
     async with system() as running:
         await running.start()
-        await running.under_way(mixed(ORDERS))
+        await running.under_way(mixed(FLOWS))
         seen, began = len(running.logs), time.monotonic()
-        running.terminate(*SERVICES)
-        await running.consuming(SERVICES, since=seen)
+        running.terminate(*ORDERS)
+        await running.consuming(ORDERS, since=seen)
         assert time.monotonic() - began < PATIENCE_S
         ended = [(one.name, one.text) for one in running.logs[seen:] if "ended with" in one.text]
-        assert {name for name, _ in ended} == set(SERVICES)
+        assert {name for name, _ in ended} == set(ORDERS)
         assert all("exit code 0" in text for _, text in ended)
-        assert {said.name for said in running.said("stopped", seen)} == set(SERVICES)
+        assert {said.name for said in running.said("stopped", seen)} == set(ORDERS)
         await running.ended()
         audit(running)

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import aio_pika
 from audit import audit
-from system import SERVICES, System, mixed, run
+from cast import ORDERS
+from processes import run
+from starts import mixed
+from system import System
 
 
 async def test_one_of_two_dies_for_good(
     amqp_url: str, postgres_url: str, create_databases: Callable[..., None], tmp_path: Path
 ) -> None:
-    create_databases(*SERVICES)
+    create_databases(*ORDERS)
     # A small prefetch, so that they share what there is.
     async with System(amqp_url, postgres_url, tmp_path, CHOREO_PREFETCH=5) as running:
-        await running.start(*SERVICES, "inventory-2", "payments-2")
+        await running.start(*ORDERS, "inventory-2", "payments-2")
         async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel()
             for name in ("inventory", "payments"):
@@ -37,4 +40,4 @@ async def test_a_second_one_on_sqlite_is_refused(amqp_url: str, tmp_path: Path) 
         [line] = said.splitlines()
         assert "inventory already runs on" in line
         assert "set CHOREO_DATABASE_URL to PostgreSQL" in line
-        assert running.processes.pid("inventory") is not None
+        assert running.pid("inventory") is not None

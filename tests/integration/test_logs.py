@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fragile import Asked, Poked
-from system import PATIENCE_S, ROOT, environment
+from processes import PATIENCE_S, ROOT, environment
 from test_poison import Fragile
 
 

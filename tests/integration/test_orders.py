@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from audit import audit
+from processes import PATIENCE_S
 from stage import until
-from system import PATIENCE_S, SystemMaker, an_order, mixed, system_fixture  # noqa: F401 - a fixture
+from starts import an_order, mixed
+from system import SystemMaker, system_fixture  # noqa: F401 - a fixture
 
 from choreo import Event
 from contracts.inventory import StockReserved

@@ -16,8 +16,8 @@ import fragile
 import pytest
 import sqlalchemy as sa
 from fragile import Asked, Poked, counted
+from processes import PATIENCE_S, ROOT, environment
 from stage import TABLES
-from system import PATIENCE_S, ROOT, environment
 
 from choreo import Event, log, rabbitmq, topology
 from choreo.identity import Ids

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from system import environment, run
+from processes import environment, run
 
 from choreo import node
 
