@@ -79,11 +79,11 @@ class Processes:
     def kill(self, *names: str) -> None:
         """kill -9; the supervisor starts them again."""
         for name in names:
-            self._signal(name, signal.SIGKILL)
+            self.signal(name, signal.SIGKILL)
 
     async def kill_for_good(self, name: str) -> None:
         """kill -9, and nobody starts it again."""
-        self._signal(name, signal.SIGKILL)
+        self.signal(name, signal.SIGKILL)
         await self._supervisor.stop(name)
 
     async def crash(self, name: str) -> None:
@@ -98,7 +98,7 @@ class Processes:
     def terminate(self, *names: str) -> None:
         """Send SIGTERM; the supervisor starts them again once they have ended."""
         for name in names:
-            self._signal(name, signal.SIGTERM)
+            self.signal(name, signal.SIGTERM)
 
     def pid(self, name: str) -> int | None:
         """The process's id; None while it is down."""
@@ -120,7 +120,8 @@ class Processes:
             )
         )
 
-    def _signal(self, name: str, number: signal.Signals) -> None:
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process that is there."""
         pid = self.pid(name)
         assert pid is not None, f"{name} is down already"
         os.kill(pid, number)

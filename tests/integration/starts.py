@@ -154,7 +154,7 @@ def mixed(count: int, *, prefix: str = "", conducted: bool = False) -> list[Orde
     ]
 
 
-def mixed_flows(count: int) -> list[Start]:
+def mixed_flows(count: int, *, prefix: str = "") -> list[Start]:
     """Flows of every kind and end: orders and trips of both ways, and registrations.
 
     Reserving a trip is one, and confirming it another.
@@ -162,7 +162,7 @@ def mixed_flows(count: int) -> list[Start]:
     share = count // 5
     trips = [
         a_trip(
-            number,
+            f"{prefix}{number}",
             legs=_TRIPS[number % len(_TRIPS)],
             way=WAYS[number % 2],
             member=number % 4 < 2,
@@ -172,13 +172,15 @@ def mixed_flows(count: int) -> list[Start]:
     ]
     return [
         *trips,
-        *mixed(share),
-        *mixed(share, prefix="conducted-", conducted=True),
+        *mixed(share, prefix=prefix),
+        *mixed(share, prefix=f"{prefix}conducted-", conducted=True),
         # Some trips stay as they are reserved, and the one before is confirmed twice.
         *(a_confirmation(trips[at - (at % 8 == 7)], card=_CARDS[at % 7]) for at in range(share)),
         # Some have a mail address that the one before has.
         *(
-            a_registration(at, email=f"account-{at - (at % 5 == 4)}@example.org")
+            a_registration(
+                f"{prefix}{at}", email=f"account-{prefix}{at - (at % 5 == 4)}@example.org"
+            )
             for at in range(share)
         ),
     ]

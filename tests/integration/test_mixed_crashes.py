@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from audit import audit
 from cast import ALL, CONDUCTED_ORDERS, TRAVEL
-from starts import Start, a_confirmation, a_trip, an_order, mixed_flows
+from starts import WAYS, Start, a_confirmation, a_trip, an_order, mixed_flows
 from system import System, SystemMaker, system_fixture  # noqa: F401 - a fixture
 
 from sandboxes import carrier, gateway
@@ -62,9 +62,7 @@ async def _round(
 
 def _one_of_each(number: int, *, ends_well: bool) -> list[Start]:
     """For each conductor, a flow that it conducts, which ends well or fails as late as it can."""
-    trips = [
-        a_trip(f"{number}-{way}", way=way, member=True) for way in ("conducted", "choreographed")
-    ]
+    trips = [a_trip(f"{number}-{way}", way=way, member=True) for way in WAYS]
     card = gateway.APPROVED if ends_well else gateway.DECLINED
     address = "1 High Street" if ends_well else carrier.UNDELIVERABLE
     return [
