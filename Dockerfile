@@ -13,6 +13,7 @@ COPY contracts contracts
 COPY sandboxes sandboxes
 COPY choreo choreo
 COPY services services
+COPY audits audits
 RUN python -m compileall -q .
 
 USER choreo

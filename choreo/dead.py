@@ -1,8 +1,8 @@
-"""Dead letters: kept with their original bytes and properties, announced, and sent back."""
+"""Dead letters: kept with their original bytes and properties, announced, sent back, given up."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -13,8 +13,9 @@ from choreo.errors import line, trace
 from choreo.failpoint import reach
 from choreo.record import properties_of
 from choreo.seams import Delivery
+from choreo.service import Handler, Service, Step
 from choreo.store.memory import Kind, Memory, Row, Status
-from choreo.store.tables import dead, inbox
+from choreo.store.tables import dead, due, inbox
 from choreo.work import Unit, digest_of
 
 if TYPE_CHECKING:
@@ -103,12 +104,52 @@ def send_back(db: Connection, letter: Row, now: float) -> None:
     )
     memory.flush()
     if kind is Kind.RETRY and handler:
-        db.execute(
-            sa.update(inbox)
-            .where(inbox.c.message_id == message_id, inbox.c.handler == handler)
-            .where(inbox.c.status == Status.PARKED.value)
-            .values(status=Status.WAITING.value)
-        )
+        db.execute(_parked(letter).values(status=Status.WAITING.value))
+
+
+def drop(db: Connection, letter: Row, service: Service) -> None:
+    """Give a letter up: its handler takes the message no more, also if it comes again.
+
+    What a `def` step did was rolled back, so there is nothing of it to undo. A call may have had
+    its effect all the same: what is owed to it stays owed.
+    """
+    db.execute(sa.delete(dead).where(dead.c.id == letter["id"]))
+    handler = _handler_of(letter, service)
+    if isinstance(handler, Step) and not handler.is_async:
+        db.execute(_parked(letter).values(status=Status.CANCELLED.value, undo=None))
+        if handler.taken_back_by is not None:
+            Memory(db).clear(Kind.UNDO, handler.taken_back_by.name, letter["message_id"])
+
+
+def is_owed(db: Connection, letter: Row, service: Service) -> bool:
+    """Whether an undo is owed that nothing but this letter, sent back, would bring about."""
+    handler = _handler_of(letter, service)
+    if isinstance(handler, Step):
+        handler = handler.taken_back_by if handler.is_async else None
+        about = due.c.message_id == letter["message_id"]
+    elif letter["kind"] == Kind.UNDO:
+        about = due.c.message_id == letter["message_id"]
+    else:  # the letter is the cause of an undo, and reaches what it is about
+        about = sa.true() if letter["subject"] is None else due.c.subject == letter["subject"]
+    if handler is None:
+        return False
+    owed = sa.select(due.c.handler).where(
+        due.c.kind == Kind.UNDO.value, due.c.handler == handler.name, due.c.flow == letter["flow"]
+    )
+    return db.execute(owed.where(about)).first() is not None
+
+
+def _handler_of(letter: Row, service: Service) -> Handler[..., Any] | None:
+    return service.handlers.get(letter["handler"].partition(".")[0])
+
+
+def _parked(letter: Row) -> sa.Update:
+    """What the inbox says of a letter that a handler could not take."""
+    return (
+        sa.update(inbox)
+        .where(inbox.c.message_id == letter["message_id"], inbox.c.handler == letter["handler"])
+        .where(inbox.c.status == Status.PARKED.value)
+    )
 
 
 def _park(

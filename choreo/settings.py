@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     #: The broker; None joins the private node recorded under `var`.
     amqp_url: str | None = None
+    #: RabbitMQ's management API; None is the broker's host and user, port 15672.
+    management_url: str | None = None
     #: `{service}` stands for the service's name; None is a SQLite file under `var`.
     database_url: str | None = None
     #: Where a private broker, SQLite files and sandboxes live.
@@ -45,6 +47,8 @@ class Settings(BaseSettings):
     contracts: str = "contracts"
     #: Modules that `choreo up` starts beside the services.
     companions: tuple[str, ...] = ()
+    #: The module with the project's own checks for `choreo audit`.
+    audits: str | None = None
 
     #: A file that is there while the service consumes, for health checks; None makes none.
     ready_file: Path | None = None

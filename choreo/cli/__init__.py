@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from choreo.cli import dead
+from choreo.cli.audit import run_audit
 from choreo.cli.declare import declare
+from choreo.cli.doctor import doctor
 from choreo.cli.map import show_map
 from choreo.cli.run import run
 from choreo.cli.runs import show_runs
@@ -31,6 +33,10 @@ _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "declare": (declare, ("choreo declare",)),
     "map": (show_map, ("choreo map", "choreo map OrderPlaced", "choreo map travel.book --mermaid",
                        "choreo map --json > contracts/choreography.json")),
+    "doctor": (doctor, ("choreo doctor", "choreo doctor --json", "choreo doctor --prune",
+                        "choreo doctor --prune --yes")),
+    "audit": (run_audit, ("choreo audit", "choreo audit --settled --json",
+                          "choreo audit --flow ID")),
     "runs": (show_runs, ("choreo runs", "choreo runs trip-7 --all --json")),
 }  # fmt: skip
 
@@ -78,4 +84,4 @@ def choreo(
 for name, (command, examples) in _COMMANDS.items():
     shown = "\n\n".join(f"    {one}" for one in examples)
     app.command(name, epilog=f"Examples:\n\n{shown}")(command)
-app.add_typer(dead.app, name="dead", help="List, show and send back dead letters.")
+app.add_typer(dead.app, name="dead", help="List, show, send back and drop dead letters.")

@@ -1,8 +1,13 @@
-"""`choreo dead` finds letters in every service's database, and sends them back."""
+"""`choreo dead` finds letters in every service's database, sends them back, or drops them."""
 
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,26 @@ from stage import until
 
 from choreo.settings import Settings
 from choreo.store.database import connect
+from choreo.store.tables import dead, due
+
+#: A shop whose call outside fails, and is to be undone.
+SHUT = """
+from choreo import Service
+from agreed.shop import AskPrice, PriceTold, ShopOpened, ShopOpened2
+
+service = Service("shop")
+
+@service.on
+async def open_shop(asked: AskPrice) -> ShopOpened:
+    raise KeyError("no key to the shop")
+
+@open_shop.undo
+async def close(cause: ShopOpened2, opened: ShopOpened) -> None: ...
+
+@service.on(final="it is said")
+def say(asked: AskPrice) -> ShopOpened2:
+    return ShopOpened2(hour=9)
+"""
 
 
 @pytest.fixture
@@ -97,7 +122,7 @@ async def test_ids_may_be_shortened_as_far_as_they_differ(tmp_path: Path, amqp_u
     ambiguous = project.choreo("dead", "show", "0")
     assert (ambiguous.returncode, ambiguous.stdout) == (1, "")
     assert "2 dead letters begin with 0" in ambiguous.stderr
-    for command in ("show", "retry"):
+    for command in ("show", "retry", "drop"):
         unknown = project.choreo("dead", command, "ffff")
         assert unknown.returncode == 1
         assert unknown.stderr == "choreo: no dead letter ffff: 'choreo dead list' names them\n"
@@ -111,9 +136,106 @@ async def test_ids_may_be_shortened_as_far_as_they_differ(tmp_path: Path, amqp_u
         await until(lambda: _told(url) == ["boom-1", "boom-2"], "both are told")
 
 
+def _answering(project: Project, answer: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on a terminal where somebody types this."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, f"{answer}\n".encode())
+        return subprocess.run(
+            [sys.executable, "-m", "choreo", *words],
+            cwd=project.folder,
+            env=project.env,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+async def test_old_letters_are_kept_back_and_others_dropped(tmp_path: Path, amqp_url: str) -> None:
+    project = Project(tmp_path, CHOREO_AMQP_URL=amqp_url, CHOREO_ATTEMPTS="1")
+    with project.running("run", "shop") as shop:
+        await shop.says("consuming")
+        for word in ("boom-1", "boom-2"):
+            project.choreo("send", "shop.ask_price", json.dumps({"id": word}))
+        await shop.says("dead letter", times=2)
+    [group] = _listed(project, "--group")
+    old, new = group.pop("letters")
+    assert (group["count"], group["handler"]) == (2, "tell")
+    assert group["reason"] == "failed once, last with KeyError: 'no price for [boom-2]'"
+    [row] = [
+        line for line in project.choreo("dead", "list", "--group").stdout.splitlines()
+        if "KeyError" in line
+    ]  # fmt: skip
+    assert [cell.strip() for cell in row.split("│")[1:4]] == ["2", "shop", "tell"]
+
+    url = f"sqlite:///{tmp_path}/var/{{service}}.db"
+    with connect(url.format(service="shop")).begin() as db:
+        long_ago = time.time() - 40.2 * 86400
+        db.execute(dead.update().where(dead.c.id == old).values(last_failed=long_ago))
+    for words in (("--all", "--dry-run"), (old,)):
+        refused = project.choreo("dead", "retry", *words)
+        assert refused.returncode == 1
+        assert f"did not send back {old}"[:26] in refused.stderr
+        assert "it failed 40 days ago, and flows are remembered for 30: " in refused.stderr
+        assert refused.stdout.count("would send back") == len(words) - 1
+    assert [one["id"] for one in _listed(project)] == [old, new]
+    forced = project.choreo("dead", "retry", old, "--force", "--json")
+    assert forced.returncode == 0, forced.stderr
+    assert [(one["id"], one["refused"]) for one in json.loads(forced.stdout)] == [(old, None)]
+
+    drop = ("dead", "drop", "--all", "--reason", "boom")
+    assert _answering(project, "", *drop, "--dry-run").stdout.startswith("would drop ")
+    kept = _answering(project, "n", *drop)
+    assert kept.returncode == 1
+    assert "Delete 1 of 1 dead letters for good? [y/N]" in kept.stderr
+    assert [one["id"] for one in _listed(project)] == [new]
+    dropped = _answering(project, "y", *drop)
+    assert dropped.stdout.endswith(" of shop.tell: shop.ask_price.v1\n"), dropped.stderr
+    assert _listed(project) == []
+    assert _answering(project, "", *drop, "--yes").stdout == "no dead letters\n"
+    project.write("mended", "")
+    with project.running("run", "shop") as shop:
+        await shop.says("consuming")
+        await until(lambda: _told(url) == ["boom-1"], "what was sent back is told")
+    assert _told(url) == ["boom-1"]
+
+
+async def test_what_an_undo_is_owed_to_is_not_dropped_by_the_way(
+    tmp_path: Path, amqp_url: str
+) -> None:
+    project = Project(tmp_path, CHOREO_AMQP_URL=amqp_url, CHOREO_ATTEMPTS="1")
+    project.write("parts/shop.py", SHUT)
+    engine = connect(f"sqlite:///{tmp_path}/var/shop.db")
+
+    def owed() -> list[Any]:
+        with engine.begin() as db:
+            return [*db.execute(sa.select(due.c.handler).where(due.c.at.is_(None))).scalars()]
+
+    with project.running("run", "shop") as shop:
+        await shop.says("consuming")
+        project.choreo("send", "shop.ask_price", json.dumps({"id": "key"}))
+        await shop.says("dead letter")
+        await until(owed, "the undo is owed")
+    drop = ("dead", "drop", "--all", "--service", "shop")
+    refused = project.choreo(*drop)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "an undo is owed to it; sent back it comes to its outcome and is" in refused.stderr
+    [letter] = _listed(project)
+    forced = project.choreo(*drop, "--force")
+    assert forced.stdout.startswith(f"dropped {letter['id'][:8]}"), forced.stderr
+    assert _listed(project) == []
+    assert owed() == ["close"]
+
+
+@pytest.mark.parametrize("command", ["retry", "drop"])
 @pytest.mark.parametrize("words", [(), ("abc", "--all")])
-def test_retry_wants_letters_or_all(tmp_path: Path, words: tuple[str, ...]) -> None:
-    done = Project(tmp_path).choreo("dead", "retry", *words)
+def test_letters_are_named_or_chosen(tmp_path: Path, command: str, words: tuple[str, ...]) -> None:
+    done = Project(tmp_path).choreo("dead", command, *words)
     assert done.returncode == 2
     assert "name letters, or choose with --all" in done.stderr
 
