@@ -20,6 +20,7 @@ from choreo import log as logs
 from choreo import node, plan
 from choreo.audience import Audience, hearers
 from choreo.calls import Calls
+from choreo.catch_up import FromStart
 from choreo.commit import Committer
 from choreo.deliver import Lifecycle
 from choreo.errors import CannotRunError, DefinitionError
@@ -40,13 +41,16 @@ CANNOT_RUN = 2
 LAST_S = 5.0
 
 
-def main(service: Service) -> None:
-    """Run the service in this process; exits with 2 and one line if it cannot run."""
+def main(service: Service, *, from_start: bool = False) -> None:
+    """Run the service in this process; exits with 2 and one line if it cannot run.
+
+    With `from_start` it takes the journal in before what comes.
+    """
     arm(service.name)
     try:
         settings = load()
         logs.configure(settings, service.name)
-        uvloop.run(_run_until_signalled(service, settings))
+        uvloop.run(_run_until_signalled(service, settings, from_start=from_start))
     except (CannotRunError, DefinitionError) as error:
         print(f"{service.name}: {error}", file=sys.stderr)
         raise SystemExit(CANNOT_RUN) from None
@@ -66,7 +70,7 @@ def amqp_url(settings: Settings) -> str:
     return url
 
 
-async def _run_until_signalled(service: Service, settings: Settings) -> None:
+async def _run_until_signalled(service: Service, settings: Settings, *, from_start: bool) -> None:
     loop, told = asyncio.get_running_loop(), asyncio.Event()
 
     def stop() -> None:
@@ -76,7 +80,7 @@ async def _run_until_signalled(service: Service, settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await run(service, settings, told)
+    await run(service, settings, told, from_start=from_start)
 
 
 def _leave(service: Service) -> None:
@@ -86,11 +90,17 @@ def _leave(service: Service) -> None:
     os._exit(1)
 
 
-async def run(service: Service, settings: Settings, told: asyncio.Event) -> None:
+async def run(
+    service: Service, settings: Settings, told: asyncio.Event, *, from_start: bool = False
+) -> None:
     """Run the service until it is told to stop: stop consuming, finish, publish, close."""
     log, clock, random = logs.logger(service.name), SystemClock(), Random()  # noqa: S311 - no secret
-    broker = RabbitMQ(amqp_url(settings), settings, service.name, log)
-    database = ServiceDatabase(service, settings, clock)
+    url, database = amqp_url(settings), ServiceDatabase(service, settings, clock)
+    broker = (
+        FromStart(url, settings, service.name, log, database)
+        if from_start
+        else RabbitMQ(url, settings, service.name, log)
+    )
     owner = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
     tools = Tools(plan.make(service), settings, Ids(clock, random), random, owner)
     audience = Audience(broker, hearers(settings, service), log)

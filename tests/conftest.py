@@ -17,11 +17,18 @@ import servers
 _CHOICE = pytest.StashKey[servers.Choice]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    soak = parser.getgroup("soak", "what scripts/soak runs")
+    soak.addoption("--minutes", default="5", help="how long the live soak goes on")
+    soak.addoption("--seed", default="1", help="what its faults are drawn from")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CHOICE] = servers.choose()
-    # The developer's settings are not the tests'.
+    # The developer's settings are not the tests'; what is said to the tests is for all workers.
     for name in [name for name in os.environ if name.startswith("CHOREO_")]:
-        del os.environ[name]
+        if not name.startswith("CHOREO_TEST_"):
+            del os.environ[name]
     # Ended from outside, the servers are to be ended, too: as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -47,6 +54,25 @@ def choice(pytestconfig: pytest.Config) -> servers.Choice:
 @pytest.fixture(scope="session")
 def broker(choice: servers.Choice) -> Iterator[servers.Broker]:
     """The broker that all tests share."""
+    with asyncio.Runner() as runner:
+        running = servers.running_broker(choice, management=True)
+        yield runner.run(running.__aenter__())
+        runner.run(running.__aexit__(None, None, None))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what takes a `lone_broker` once on each version that CHOREO_TEST_BROKERS names."""
+    if "lone_broker" in metafunc.fixturenames:
+        metafunc.parametrize("lone_broker", servers.versions(), indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def lone_broker(request: pytest.FixtureRequest, choice: servers.Choice) -> Iterator[servers.Broker]:
+    """A broker to do anything to that it recovers from; only such tests share it."""
+    if request.param != "default":
+        choice = servers.choose_version(request.param)
+        if choice.kind is None:
+            pytest.skip(choice.text)
     with asyncio.Runner() as runner:
         running = servers.running_broker(choice, management=True)
         yield runner.run(running.__aenter__())

@@ -37,6 +37,9 @@ _START_S = 60.0
 _POSTGRES_SETTINGS = ["fsync=off", "max_connections=300"]
 _numbers = itertools.count(1)
 
+#: The oldest, one between and the newest of what is supported: in which image; None: installed.
+VERSIONS = {"3.10": None, "4.0": "rabbitmq:4.0-management", "4.3": "rabbitmq:4-management"}
+
 # The fixtures end the containers themselves; the helper that would do it needs another image.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
@@ -47,6 +50,8 @@ class Choice:
 
     kind: Literal["docker", "private"] | None
     text: str
+    #: RabbitMQ's, where they are containers.
+    image: str = node.IMAGE
 
 
 def choose() -> Choice:
@@ -68,6 +73,44 @@ def choose() -> Choice:
     )
 
 
+def versions() -> list[str]:
+    """The brokers that the tests of the connection run on, by `CHOREO_TEST_BROKERS`.
+
+    "default" is what all the other tests run on.
+    """
+    named = os.environ.get("CHOREO_TEST_BROKERS", "default")
+    found = [name.strip() for name in named.split(",")]
+    if unknown := set(found) - {"default", *VERSIONS}:
+        known = ", ".join(["default", *VERSIONS])
+        raise ValueError(f"CHOREO_TEST_BROKERS names {', '.join(unknown)}, and knows {known}")
+    return found
+
+
+def choose_version(version: str) -> Choice:
+    """A broker of this version; without a kind this machine has none, and the text says why."""
+    if image := VERSIONS[version]:
+        choice, found = Choice("docker", image, image), _version_in(image)
+    else:
+        rabbitmq = node.rabbitmq_server()
+        choice = Choice("private", "the installed rabbitmq-server")
+        found = _version_of(rabbitmq) if rabbitmq else "not there"
+    if f"{found}.".startswith(f"{version}."):
+        return choice
+    return Choice(None, f"no RabbitMQ {version} to test with: {choice.text} is {found}")
+
+
+def _version_in(image: str) -> str:
+    """The RabbitMQ in an image; or why that cannot be told."""
+    command = ["docker", "run", "--rm", "--entrypoint", "rabbitmqctl", image, "version"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"out of reach ({error})"
+    except subprocess.CalledProcessError as error:
+        return f"out of reach ({error.stderr.strip()})"
+    return done.stdout.strip()
+
+
 class Broker(Protocol):
     """A RabbitMQ that keeps its port and its data when it is ended and started again."""
 
@@ -78,6 +121,9 @@ class Broker(Protocol):
     async def start(self) -> str: ...
     async def stop(self) -> None: ...
     async def kill(self) -> None: ...
+    async def ctl(self, *words: str) -> str:
+        """Run `rabbitmqctl` on it; gives what that says."""
+        ...
 
 
 @asynccontextmanager
@@ -87,18 +133,37 @@ async def running_broker(choice: Choice, *, management: bool) -> AsyncIterator[B
     With `management` a test can have a virtual host in it; without, it stops within a second.
     """
     if choice.kind == "docker":
-        with _rabbitmq_container() as container:
+        with _rabbitmq_container(choice.image) as container:
             broker = ContainerBroker(container)
             await broker.start()
             yield broker
         return
     with tempfile.TemporaryDirectory(prefix="choreo-rabbitmq-") as folder:
-        private = node.Node(Path(folder), management=management)
+        private = PrivateBroker(Path(folder), management=management)
         await private.start()
         try:
             yield private
         finally:
             await private.kill()
+
+
+class PrivateBroker(node.Node):
+    """A private node that the tests command, too."""
+
+    async def ctl(self, *words: str) -> str:
+        program = shutil.which("rabbitmqctl", path=os.pathsep.join(node._PLACES)) or "rabbitmqctl"
+        process = await asyncio.create_subprocess_exec(
+            program, *words, env=self._configure(), stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said = (await process.communicate())[0].decode()
+        return _said(words, said, process.returncode)
+
+
+def _said(words: tuple[str, ...], said: str, code: int | None) -> str:
+    if code:
+        raise RuntimeError(f"rabbitmqctl {' '.join(words)} ended with {code}:\n{said}")
+    return said
 
 
 class ContainerBroker:
@@ -138,13 +203,18 @@ class ContainerBroker:
     async def kill(self) -> None:
         await asyncio.to_thread(self._container.get_wrapped_container().kill)
 
+    async def ctl(self, *words: str) -> str:
+        run = self._container.get_wrapped_container().exec_run
+        code, said = await asyncio.to_thread(run, ["rabbitmqctl", *words])
+        return _said(words, said.decode(), code)
+
 
 @contextmanager
-def _rabbitmq_container() -> Iterator[DockerContainer]:
+def _rabbitmq_container(image: str) -> Iterator[DockerContainer]:
     from testcontainers.core.container import DockerContainer
 
     ports = node.free_ports("amqp", "management")  # fixed, to outlast a restart
-    container = DockerContainer(node.IMAGE)
+    container = DockerContainer(image)
     container.with_envs(RABBITMQ_DEFAULT_USER=_USER, RABBITMQ_DEFAULT_PASS=_PASSWORD)
     container.with_bind_ports(5672, ports["amqp"]).with_bind_ports(15672, ports["management"])
     with container:
@@ -266,10 +336,14 @@ def _postgres_program(name: str) -> str | None:
 
 
 def _versions(rabbitmq: str, postgres: str) -> str:
-    folder = re.search(r"rabbitmq_server-([\d.]+)", str(Path(rabbitmq).resolve()))
     said = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=True)
     number = re.search(r"[\d.]+", said.stdout)
-    return f"RabbitMQ {folder[1] if folder else '?'}, PostgreSQL {number[0] if number else '?'}"
+    return f"RabbitMQ {_version_of(rabbitmq)}, PostgreSQL {number[0] if number else '?'}"
+
+
+def _version_of(rabbitmq: str) -> str:
+    folder = re.search(r"rabbitmq_server-([\d.]+)", str(Path(rabbitmq).resolve()))
+    return folder[1] if folder else "?"
 
 
 class Databases:

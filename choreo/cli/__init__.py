@@ -15,6 +15,7 @@ from choreo.cli.audit import run_audit
 from choreo.cli.declare import declare
 from choreo.cli.doctor import doctor
 from choreo.cli.map import show_map
+from choreo.cli.replay import replay
 from choreo.cli.run import run
 from choreo.cli.runs import show_runs
 from choreo.cli.send import send
@@ -26,7 +27,8 @@ from choreo.process import CANNOT_RUN
 #: Each command, with examples.
 _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "up": (up, ("choreo up", "CHOREO_AMQP_URL=amqp://guest:guest@localhost/ choreo up")),
-    "run": (run, ("choreo run services.inventory", "choreo run inventory")),
+    "run": (run, ("choreo run services.inventory", "choreo run inventory",
+                  "choreo run services.new --from-start")),
     "send": (send, ("choreo send orders.place --file order.json",
                     "choreo send orders.place.v1 < order.json")),
     "watch": (watch, ("choreo watch", "choreo watch 01a1f81d-ebf3-7000-845a-43cfb832a096")),
@@ -37,6 +39,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
                         "choreo doctor --prune --yes")),
     "audit": (run_audit, ("choreo audit", "choreo audit --settled --json",
                           "choreo audit --flow ID")),
+    "replay": (replay, ("choreo replay --to rewards --since 2h --dry-run",
+                        "choreo replay --to rewards --since 2026-11-20T10:00 --flow 11112222")),
     "runs": (show_runs, ("choreo runs", "choreo runs trip-7 --all --json")),
 }  # fmt: skip
 

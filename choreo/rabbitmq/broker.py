@@ -15,8 +15,9 @@ from structlog.typing import FilteringBoundLogger
 from choreo.errors import CannotRunError
 from choreo.failpoint import reach
 from choreo.rabbitmq.acks import Acks
+from choreo.rabbitmq.again import write_again
 from choreo.rabbitmq.declare import declare
-from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, Link, explain, is_cancelled
+from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, Link, as_lost, explain
 from choreo.rabbitmq.messages import Confirm, confirmed, delivery_of, refusals, write
 from choreo.seams import Delivery, Outgoing
 from choreo.settings import Settings
@@ -72,7 +73,9 @@ class RabbitMQ:
         self._consuming.tell(False)
         if self._acks is not None and self._consumer_tag is not None:
             try:
-                await self._acks.channel.basic_cancel(self._consumer_tag, timeout=CANCEL_TIMEOUT_S)
+                with as_lost():
+                    channel = self._acks.channel
+                    await channel.basic_cancel(self._consumer_tag, timeout=CANCEL_TIMEOUT_S)
             except (*_LOST, TimeoutError) as error:
                 # A connection that is lost delivers nothing either.
                 self._log.debug("not cancelled", error=repr(error))
@@ -97,20 +100,21 @@ class RabbitMQ:
         confirms: dict[str, Confirm] = {}
         reason = ""
         try:
-            async with asyncio.timeout(self._settings.publish_timeout_s):
-                async with self._way_of(messages) as channel:
+            with as_lost():
+                async with (
+                    asyncio.timeout(self._settings.publish_timeout_s),
+                    self._way_of(messages) as channel,
+                ):
                     confirms = await write(channel, messages)
                     reach("published")
                     await confirmed(channel, confirms)
         except TimeoutError:
             reason = f"no confirm within {self._settings.publish_timeout_s:g} s"
-        except (*_LOST, asyncio.CancelledError) as error:
-            if is_cancelled():
-                raise
+        except _LOST as error:
             reason = str(error) or type(error).__name__
         if reason and channel is not None:
             # What is under way must not meet its own repetition on one channel.
-            self._publishing.reset(channel)
+            self._publishing.reset(channel, reason)
         failures = refusals(messages, confirms, reason)
         self._failed.difference_update(confirms)
         self._failed.update(failures)
@@ -128,19 +132,42 @@ class RabbitMQ:
             async with self._publishing.channel_apart() as channel:
                 yield channel
 
+    async def send_again(self, queue: str, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Publish deliveries as they came, to one queue alone; gives those that cannot be.
+
+        Raises CannotRunError if one was not confirmed; others may have arrived then.
+        """
+        try:
+            with as_lost():
+                async with asyncio.timeout(self._settings.publish_timeout_s):
+                    return await write_again(await self._publishing.channel(), queue, deliveries)
+        except (*_LOST, TimeoutError) as error:
+            reason = str(error) or type(error).__name__
+            raise CannotRunError(
+                f"{queue} did not get all of it ({reason}): start again"
+            ) from error
+
     async def declare(self, topology: Topology) -> None:
         """Declare exchanges, queues and bindings, the journal first.
 
         Raises CannotRunError if something is there in another form, or may not be made.
         """
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await declare(await self._publishing.channel(), topology, self._settings)
+            with as_lost():
+                await self._declare(topology)
         except (*_LOST, TimeoutError) as error:
             raise CannotRunError(explain(error, self._url)) from error
 
+    async def _declare(self, topology: Topology) -> None:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await declare(await self._publishing.channel(), topology, self._settings)
+
     async def missing(self, queues: Collection[str]) -> set[str]:
         """Which of these queues are not there."""
+        with as_lost():
+            return await self._missing(queues)
+
+    async def _missing(self, queues: Collection[str]) -> set[str]:
         found: set[str] = set()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             for queue in queues:

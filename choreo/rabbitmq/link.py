@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import aio_pika
 import aiormq
@@ -21,6 +21,11 @@ CLOSE_TIMEOUT_S = 2
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
 #: A connection that lasted so long is no sign of a trouble that goes on.
 STEADY_S = 5.0
+SILENT = "the broker has fallen silent: not even a heartbeat came"
+CANCELLED = (
+    "the broker cancelled the consumer: its queue was deleted or moved, or a message was held for "
+    "longer than the broker's consumer_timeout"
+)
 
 
 class Link:
@@ -45,6 +50,7 @@ class Link:
         self.on_change: Callable[[bool], None] = lambda _: None
         self._opened = asyncio.Event()
         self._lost = asyncio.Event()
+        self._why = ""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -75,9 +81,10 @@ class Link:
         finally:
             await channel.close(timeout=CLOSE_TIMEOUT_S)
 
-    def reset(self, channel: Channel) -> None:
+    def reset(self, channel: Channel, why: str = "given up") -> None:
         """Give the channel up and open another, unless that has happened already."""
-        if channel is self._channel:
+        if channel is self._channel and not self._lost.is_set():
+            self._why = why
             self._lost.set()
 
     async def close(self) -> None:
@@ -89,6 +96,12 @@ class Link:
 
     async def _open(self) -> None:
         self._lost.clear()
+        with as_lost():
+            await self._connect()
+        self._opened.set()
+        self.tell(True)
+
+    async def _connect(self) -> None:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             # Not `aio_pika.connect`: a connection that comes to nothing must be closed, too.
             self._connection = aio_pika.Connection(
@@ -99,11 +112,9 @@ class Link:
             # aio-pika holds its channels weakly: keep it beside what lies under it.
             self._kept = await self._connection.channel(on_return_raises=True)
             channel = self._channel = _known(await self._kept.get_underlay_channel())
-            channel.closing.add_done_callback(lambda _: self.reset(channel))
-            channel.on_consumer_cancel_callbacks.add(lambda _: self.reset(channel))
+            channel.closing.add_done_callback(lambda closed: self.reset(channel, _said(closed)))
+            channel.on_consumer_cancel_callbacks.add(lambda _: self.reset(channel, CANCELLED))
             await self._prepare(channel)
-        self._opened.set()
-        self.tell(True)
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -111,7 +122,7 @@ class Link:
         while True:
             opened_at = loop.time()
             await self._lost.wait()
-            self._log.warning("connection lost, opening it again")
+            self._log.warning("connection lost, opening it again", reason=self._why)
             await self._drop()
             if loop.time() - opened_at >= STEADY_S:
                 wait_s = RECONNECT_FIRST_S
@@ -120,10 +131,7 @@ class Link:
                 wait_s = min(wait_s * 2, RECONNECT_LONGEST_S)
                 try:
                     await self._open()
-                except (Exception, asyncio.CancelledError) as error:
-                    if is_cancelled():
-                        raise
-                    # Whatever it is, there is only trying again.
+                except Exception as error:  # noqa: BLE001 - whatever it is, there is only trying again
                     await self._drop()
                     reason = explain(error, self._url)
                     self._log.error("cannot connect, trying again", error=reason, after_s=wait_s)
@@ -154,12 +162,30 @@ class Link:
 
 
 def is_cancelled() -> bool:
-    """Whether it is the running task that was cancelled.
-
-    aiormq lets the cancellation of its own tasks through to whoever waits for them.
-    """
+    """Whether it is the running task that was cancelled, and not one that it waits for."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task is None or task.cancelling() > 0
+
+
+@contextmanager
+def as_lost() -> Iterator[None]:
+    """Make a lost connection of the cancellation of the client's own tasks.
+
+    aiormq cancels them when no heartbeat comes, and lets that through to whoever waits for them,
+    who would end without a word. The cancellation of the running task itself stays one.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if is_cancelled():
+            raise
+        raise ConnectionError(SILENT) from error
+
+
+def _said(closed: asyncio.Future[None]) -> str:
+    """Why the channel was closed, as far as the client knows."""
+    error = None if closed.cancelled() else closed.exception()
+    return SILENT if isinstance(error, asyncio.CancelledError | None) else str(error)
 
 
 def _known(channel: object) -> Channel:

@@ -31,16 +31,23 @@ async def write(channel: Channel, messages: Sequence[Outgoing]) -> dict[str, Con
     payload = b"".join(
         [part for one in messages for part in frames(one, channel.number, size, now)]
     )
-    confirms: dict[str, Confirm] = {}
+    ids = [one.envelope.id for one in messages]
+    return dict(zip(ids, await put(channel, payload, ids), strict=True))
+
+
+async def put(channel: Channel, payload: bytes, ids: Sequence[str | None]) -> list[Confirm]:
+    """Write the frames of messages with these ids; gives for each the future of its confirm."""
+    confirms: list[Confirm] = []
     async with channel.lock:
         await channel.write_queue.put(ChannelFrame(payload, should_close=False))
         # Counted only now that nothing can fail any more: the broker counts what reaches it.
-        for message in messages:
+        for identifier in ids:
             channel.delivery_tag += 1
             confirm: Confirm = channel.create_future()
             channel.confirmations[channel.delivery_tag] = confirm
-            channel.message_id_delivery_tag[message.envelope.id] = channel.delivery_tag
-            confirms[message.envelope.id] = confirm
+            if identifier is not None:
+                channel.message_id_delivery_tag[identifier] = channel.delivery_tag
+            confirms.append(confirm)
     return confirms
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -43,6 +44,18 @@ inbox = Table(
 )
 Index("choreo_inbox_flow", inbox.c.flow, inbox.c.handler)
 Index("choreo_inbox_at", inbox.c.at)
+
+#: At most one row: how far the service has caught up from the journal, if it ever did.
+catch_up = Table(
+    "choreo_catch_up",
+    metadata,
+    #: All up to this offset of the journal is handled.
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    #: What is older than that, in seconds since 1970, is left out: it may be forgotten.
+    Column("oldest", Float, nullable=False),
+    #: When it last went on; None once it is over.
+    Column("at", Float),
+)
 
 #: What is committed and not yet confirmed by the broker.
 outbox = Table(
