@@ -84,7 +84,8 @@ class Link:
     def reset(self, channel: Channel, why: str = "given up") -> None:
         """Give the channel up and open another, unless that has happened already."""
         if channel is self._channel and not self._lost.is_set():
-            self._why = why
+            # Whoever finds it closed knows less than what closed it said.
+            self._why = _said(channel.closing) if channel.is_closed else why
             self._lost.set()
 
     async def close(self) -> None:
