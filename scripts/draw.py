@@ -10,14 +10,17 @@ A picture in a page stands below the command that prints it:
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
+import program
 import typer
+
+from choreo.cli import app
 
 ROOT = Path(__file__).parents[1]
 AGREEMENT = ROOT / "contracts/choreography.json"
@@ -63,20 +66,16 @@ def stale() -> dict[Path, str]:
 
 
 def _printed(arguments: str) -> str:
-    """What a choreo command prints, whatever the settings in the environment."""
-    printed = subprocess.run(
-        [sys.executable, "-m", "choreo", *arguments.split()],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if printed.returncode:
-        print(f"draw: 'choreo {arguments}' failed", file=sys.stderr)
-        sys.exit(2)
-    return printed.stdout
+    """What a choreo command prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        app(arguments.split(), standalone_mode=False)
+    return printed.getvalue()
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    # The settings of whoever runs it are not its matter, and choreo looks at the working folder.
+    for name in [name for name in os.environ if name.startswith("CHOREO_")]:
+        del os.environ[name]
+    os.chdir(ROOT)
+    program.run("draw", main)

@@ -254,9 +254,11 @@ async def test_answers_come_twice_and_of_strangers(works: Maker) -> None:
         await running.answer(flow, *[Dug(hole="j.0")] * 3, Rock(hole="j.0"), Dug(hole="other"))
         await running.answer("another-flow", Dug(hole="j.1"), Painted(job="j"))
         await running.answer(flow, Painted(job="j"), Filled(hole="j.0"))
+        half = ("running", {"dig j.0": "done", "dig j.1": "asked"})
+        await until(lambda: running.status() == half, "one hole is dug")
         await running.settled()
         assert running.commands == []
-        assert running.status() == ("running", {"dig j.0": "done", "dig j.1": "asked"})
+        assert running.status() == half
         await running.answer(flow, Dug(hole="j.1"), Dug(hole="j.1"))
         await running.sent(Wire(job="j", depths=(1, 1)), Paint(job="j"))
 
@@ -382,7 +384,7 @@ async def test_it_goes_on_after_a_restart(works: Maker) -> None:
 
 
 async def test_answers_that_wait_while_it_is_down_are_not_late(works: Maker) -> None:
-    async with works(within_s=1) as running:
+    async with works(within_s=5) as running:
         flow = await running.publish(Build(job="j", wired=False))
         await running.sent(*HOLES)
         await running.stop()

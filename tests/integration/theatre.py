@@ -167,7 +167,7 @@ class Theatre:
         def begin(begun: Begun) -> Opened:
             return Opened(trip=begun.trip)
 
-        @service.deadline(Opened, within=timedelta(seconds=0.3), until=Over)
+        @service.deadline(Opened, within=timedelta(seconds=1), until=Over)
         def expire(opened: Opened, db: Connection) -> Late:
             self.write(db, opened.trip, "late")
             return Late(trip=opened.trip)
