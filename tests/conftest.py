@@ -34,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long_on_postgres") and "[postgres" in item.name:
+            item.add_marker(pytest.mark.long)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Say first of all what the integration tests run on, however quiet pytest is asked to be."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

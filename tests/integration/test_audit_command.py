@@ -43,6 +43,8 @@ from contracts.orders import OrderFulfilled
 from services.inventory.stock import holds
 from services.orders.book import orders
 
+pytestmark = pytest.mark.long
+
 FLOWS = 100
 PATIENCE_S = 30.0
 

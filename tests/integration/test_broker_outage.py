@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from audit import audit
 from cast import ORDERS
 from servers import Broker
@@ -12,6 +13,7 @@ from starts import mixed
 from system import System
 
 
+@pytest.mark.long_on_postgres
 async def test_stopped_and_killed_under_load(
     broker_control: Broker,
     database_url: str,

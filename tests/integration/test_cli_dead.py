@@ -67,6 +67,7 @@ def _told(database_url: str) -> list[str]:
         return list(db.execute(sa.text("SELECT id FROM told ORDER BY id")).scalars())
 
 
+@pytest.mark.long_on_postgres
 async def test_list_show_and_retry(project: Project, database_url: str) -> None:
     assert _listed(project) == []  # before any service has run
     assert project.choreo("dead", "list").stdout == "no dead letters\n"

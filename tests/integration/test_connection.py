@@ -25,6 +25,8 @@ from choreo import CannotRunError, log, topology
 from choreo.rabbitmq import RabbitMQ
 from choreo.settings import Settings
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(name="url")
 def url_fixture(lone_broker: Broker) -> Iterator[str]:

@@ -14,6 +14,7 @@ from system import SystemMaker, system_fixture  # noqa: F401 - a fixture
 FLOWS = 200
 
 
+@pytest.mark.long_on_postgres
 @pytest.mark.parametrize(
     "victims", [*((name,) for name in ORDERS), tuple(ORDERS)], ids=[*ORDERS, "all"]
 )
@@ -30,6 +31,7 @@ async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) 
         assert sorted(killed) == sorted(victims)
 
 
+@pytest.mark.long_on_postgres
 async def test_stopped_under_load(system: SystemMaker) -> None:
     async with system() as running:
         await running.start()

@@ -24,6 +24,8 @@ from choreo.settings import Settings
 from choreo.store.database import connect
 from choreo.store.tables import due, inbox, outbox, runs
 
+pytestmark = pytest.mark.long
+
 Wrong = set[tuple[str, str]]
 IDLE: Wrong = {("queues are declared and consumed", name) for name in ("desk", "shop")}
 BINDINGS = "bindings are what the signatures say"

@@ -381,6 +381,7 @@ def theatre() -> Theatre:
     return theatre
 
 
+@pytest.mark.long_on_postgres
 async def test_it_is_handled_or_a_letter(
     theatre: Theatre,
     amqp_url: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from audit import audit
 from cast import CONDUCTED_ORDERS, TRAVEL
 from processes import PATIENCE_S
@@ -26,6 +27,7 @@ async def _cancelled(running: System, *flows: str) -> None:
         assert running.ends[flow] == ["cancelled"]
 
 
+@pytest.mark.long_on_postgres
 async def test_a_participant_of_an_order_is_away(system: SystemMaker) -> None:
     """The command that undoes overtakes the one that it undoes."""
     answers: dict[str, type[Event]] = {
@@ -63,6 +65,7 @@ async def test_a_participant_of_a_trip_is_away(system: SystemMaker) -> None:
         assert booked == {f"trip-payments-{way}" for way in WAYS}
 
 
+@pytest.mark.long_on_postgres
 async def test_the_outside_world_is_too_slow(system: SystemMaker) -> None:
     """What was done too late is undone as what was done in time."""
     trips = [a_trip(way, legs=[ROOM, ("airline", "ROME-SLOW")], way=way) for way in WAYS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from audit import audit
 from processes import PATIENCE_S
 from stage import until
@@ -46,6 +47,7 @@ async def test_every_outcome(system: SystemMaker) -> None:
         assert len(books["order-stubborn"].charges) == len(books["order-lost"].charges) == 1
 
 
+@pytest.mark.long_on_postgres
 async def test_duplicates_change_nothing(system: SystemMaker) -> None:
     async with system() as running:
         # Nobody is there yet, so that many of them come to stand in one batch.
@@ -66,6 +68,7 @@ async def test_duplicates_change_nothing(system: SystemMaker) -> None:
         assert len(running.mails()) == len(mails) + 1
 
 
+@pytest.mark.long_on_postgres
 async def test_an_undo_that_overtakes_its_step(system: SystemMaker) -> None:
     """What is cancelled before it began is consumed without a trace."""
     announced: dict[str, type[Event]] = {

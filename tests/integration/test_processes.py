@@ -227,6 +227,7 @@ async def test_trips_that_cannot_be(system: SystemMaker, way: Way) -> None:
         audit(running)
 
 
+@pytest.mark.long_on_postgres
 async def test_duplicates_change_nothing(system: SystemMaker) -> None:
     """Every command and every event comes once more, when all is over."""
     async with system(ALL) as running:

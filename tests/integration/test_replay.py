@@ -27,6 +27,8 @@ from choreo.settings import Settings
 from choreo.store.database import connect
 from choreo.topology import Topology
 
+pytestmark = pytest.mark.long
+
 DAY_S = 86400
 _LEDGER = """
 import os

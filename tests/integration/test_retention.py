@@ -107,6 +107,7 @@ async def test_what_may_still_happen_is_kept(play: Callable[..., Any]) -> None:
         assert playing.flows() == {parked}
 
 
+@pytest.mark.long_on_postgres
 async def test_many_are_forgotten_while_it_works(play: Callable[..., Any]) -> None:
     async with play() as playing:
         stage = playing.stage

@@ -95,6 +95,7 @@ async def test_where_some_are_missing_it_goes_out(play: Callable[..., Any]) -> N
         assert said(stage, UNHEARD) == []
 
 
+@pytest.mark.long_on_postgres
 async def test_a_queue_that_vanishes_is_noticed(play: Callable[..., Any]) -> None:
     async with play("box", "theatre") as stage:
         async with bound(stage, "box"):
