@@ -106,6 +106,7 @@ async def test_list_show_and_retry(project: Project, database_url: str) -> None:
     assert _listed(project) == []
 
 
+@pytest.mark.long
 async def test_ids_may_be_shortened_as_far_as_they_differ(tmp_path: Path, amqp_url: str) -> None:
     project = Project(tmp_path, CHOREO_AMQP_URL=amqp_url, CHOREO_ATTEMPTS="1")
     with project.running("run", "shop") as shop:
@@ -157,6 +158,7 @@ def _answering(project: Project, answer: str, *words: str) -> subprocess.Complet
         os.close(theirs)
 
 
+@pytest.mark.long
 async def test_old_letters_are_kept_back_and_others_dropped(tmp_path: Path, amqp_url: str) -> None:
     project = Project(tmp_path, CHOREO_AMQP_URL=amqp_url, CHOREO_ATTEMPTS="1")
     with project.running("run", "shop") as shop:

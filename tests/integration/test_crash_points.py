@@ -80,7 +80,7 @@ async def kill_at(running: System, folder: Path) -> int:
     return letters
 
 
-@pytest.mark.long_on_postgres
+@pytest.mark.long
 async def test_killed_at_every_point(
     system: SystemMaker, tmp_path: Path, database_url: str
 ) -> None:

@@ -16,7 +16,9 @@ FLOWS = 200
 
 @pytest.mark.long_on_postgres
 @pytest.mark.parametrize(
-    "victims", [*((name,) for name in ORDERS), tuple(ORDERS)], ids=[*ORDERS, "all"]
+    "victims",
+    [*(pytest.param((name,), marks=pytest.mark.long) for name in ORDERS), tuple(ORDERS)],
+    ids=[*ORDERS, "all"],
 )
 async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) -> None:
     async with system() as running:

@@ -46,6 +46,7 @@ async def test_a_participant_of_an_order_is_away(system: SystemMaker) -> None:
         audit(running)
 
 
+@pytest.mark.long_on_postgres
 async def test_a_participant_of_a_trip_is_away(system: SystemMaker) -> None:
     # Who books choreographed trips waits for the legs no longer than for the trip.
     async with system(TRAVEL, RESERVATIONS_ANSWER_S=2, PROVIDERS_ANSWER_S=2) as running:

@@ -93,6 +93,7 @@ async def test_an_undo_that_overtakes_its_step(system: SystemMaker) -> None:
         audit(running)
 
 
+@pytest.mark.long_on_postgres
 async def test_an_order_that_dies_while_its_card_is_charged(system: SystemMaker) -> None:
     """The deadline cancels it, the charge comes to its outcome, and that is refunded."""
     orders = (

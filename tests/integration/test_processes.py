@@ -173,6 +173,7 @@ async def test_trips(system: SystemMaker, way: Way) -> None:
         assert why["trip-declined"] == "the card was declined"
 
 
+@pytest.mark.long_on_postgres
 @BOTH_WAYS
 async def test_trips_that_cannot_be(system: SystemMaker, way: Way) -> None:
     day, eve = date(2030, 5, 1), date(2030, 4, 30)
