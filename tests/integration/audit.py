@@ -144,10 +144,12 @@ def _conducted(system: System) -> Iterator[str]:
 def _logs(system: System) -> Iterator[str]:
     """Every line of a service is JSON; a line about a message says whose, and in which flow."""
     for said in system.logs:
-        if said.name.partition("-")[0] not in system.services:
+        name = said.name.partition("-")[0]
+        if name not in system.services:
             continue
         if not said.entry:
-            if not said.text.startswith(("ended with", "was ended")):  # the supervisor's
+            # The supervisor's, or that it cannot run: there may be no broker when it starts.
+            if not said.text.startswith(("ended with", "was ended", f"{name}: ")):
                 yield f"{said.name} wrote: {said.text}"
         elif "message_id" in said.entry and not said.entry.keys() >= {"service", "flow", "handler"}:
             yield f"{said.name} left something out: {said.text}"
