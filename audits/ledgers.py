@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from choreo.audit import Evidence, Finding, Severity
 from services.orders import book
@@ -35,23 +36,26 @@ class Books:
     standing: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
-def read(evidence: Evidence) -> dict[str, Books]:
-    """The ledgers that are here, by order or trip."""
+def read(var: Path, sandboxes: Iterable[str]) -> dict[str, Books]:
+    """The ledgers of these sandboxes, by order or trip."""
     found: dict[str, Books] = defaultdict(Books)
-    for name in SANDBOXES:
-        path = evidence.settings.var / f"{name}.db"
-        if not path.exists():
-            continue
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+    for name in sandboxes:
+        with closing(sqlite3.connect(f"file:{var / name}.db?mode=ro", uri=True)) as db:
             effects = db.execute("SELECT kind, order_id, reference, amount, offer FROM entries")
-            for kind, about, reference, amount, offer in effects:
-                books = found[about]
+            for kind, what_for, reference, amount, offer in effects:
+                books = found[what_for]
                 of_money = kind in ("charge", "refund")
                 getattr(books, f"{kind}s").append(amount if of_money else reference)
                 if offer is not None:
                     books.offers[name, offer] += kind == "booking"
                     books.standing[name, offer] += 1 if kind == "booking" else -1
     return found
+
+
+def kept(evidence: Evidence) -> dict[str, Books]:
+    """The ledgers that are here, by order or trip."""
+    var = evidence.settings.var
+    return read(var, (name for name in SANDBOXES if (var / f"{name}.db").exists()))
 
 
 def is_here(evidence: Evidence, *names: str) -> bool:
@@ -77,7 +81,7 @@ def there(evidence: Evidence) -> Iterator[Finding]:
 
 def strangers(evidence: Evidence) -> Iterator[Finding]:
     """Nothing was done outside for an order or a trip that nobody knows."""
-    done = read(evidence)
+    done = kept(evidence)
     known = {row["order_id"] for row in evidence.rows("orders", book.orders)}
     known |= {row["trip_id"] for row in evidence.rows("reservations", trips)}
     for about in done.keys() - known:

@@ -70,7 +70,7 @@ def ended(evidence: Evidence) -> Iterator[Order]:
 
 def orders(evidence: Evidence) -> Iterator[Finding]:
     """The order book says what was announced, and the outside world did once what belongs to it."""
-    books = ledgers.read(evidence)
+    books = ledgers.kept(evidence)
     outside = ledgers.is_here(evidence, "gateway", "carrier")
     for one in ended(evidence):
         state = one.row["state"]

@@ -72,7 +72,7 @@ def ended(evidence: Evidence) -> Iterator[Trip]:
 
 def trips(evidence: Evidence) -> Iterator[Finding]:
     """Reservations says what was announced, and the outside world did once what belongs to it."""
-    books = ledgers.read(evidence)
+    books = ledgers.kept(evidence)
     outside = ledgers.is_here(evidence, "gateway", "airline", "hotel", "car")
     for one in ended(evidence):
         state = one.row["state"]
@@ -102,7 +102,7 @@ def _is_right(one: Trip, did: Books) -> bool:
 def places(evidence: Evidence) -> Iterator[Finding]:
     """No provider gave away more places than it has."""
     standing: Counter[tuple[str, str]] = Counter()
-    for did in ledgers.read(evidence).values():
+    for did in ledgers.kept(evidence).values():
         for offer, many in did.standing.items():
             standing[offer] += many
     for (provider, name), taken in standing.items():

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import audit_accounts
 import audit_orders
 import audit_trips
-from ledgers import Books
 from starts import ENDS
 from system import System
 
+from audits.ledgers import Books
 from choreo.dead import DeadLettered
 from choreo.store.tables import runs, tasks
 from contracts.accounts import AccountRegistered

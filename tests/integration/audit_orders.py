@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ledgers import Books
 from starts import Order
 from system import System
 
+from audits.ledgers import Books
 from services.inventory import stock
 from services.orders import book
 

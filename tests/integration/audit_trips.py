@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ledgers import Books
 from system import System
 
+from audits.ledgers import Books
 from contracts.travel import ConfirmReservation, ReserveTrip, TripConfirmed
 from sandboxes import airline, car, hotel
 from services.reservations import trips

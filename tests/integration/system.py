@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import mailbox
 import random
 import time
 from collections import Counter
@@ -17,15 +18,15 @@ from typing import Any, Self, TypeVar
 
 import aio_pika
 import cast
-import ledgers
 import pytest
 import sqlalchemy as sa
-from ledgers import Books
 from processes import PATIENCE_S, Processes, environment
 from record import MARK, TAP, Record
 from stage import TABLES, until
 from starts import Start
 
+from audits import ledgers
+from audits.ledgers import Books
 from choreo import log as logs
 from choreo import rabbitmq, topology
 from choreo.envelope import Envelope, timestamp
@@ -241,7 +242,7 @@ class System(Processes, Record):
 
     def mails(self) -> list[str]:
         """The Message-IDs of the mails that were sent."""
-        return ledgers.mails(self.var)
+        return mailbox.mails(self.var)
 
 
 SystemMaker = Callable[..., System]
