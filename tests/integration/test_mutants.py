@@ -19,7 +19,12 @@ from processes import PATIENCE_S
 from stage import Stage, until
 from system import System
 from test_crash_points import failpoints, kill_at
-from test_lifecycle import StageMaker, stage, theatre, whats  # noqa: F401 - two are fixtures
+from test_lifecycle import (
+    StageMaker,
+    stage_fixture,  # noqa: F401 - a fixture
+    theatre_fixture,  # noqa: F401 - a fixture
+    whats,
+)
 from theatre import Theatre
 
 #: What does not happen is not waited for any longer.
@@ -62,8 +67,8 @@ PROOFS = {
 @pytest.mark.parametrize("name", PROOFS)
 async def test_a_proof_of_the_lifecycle_holds(
     name: str,
-    stage: StageMaker,  # noqa: F811
-    theatre: Theatre,  # noqa: F811
+    stage: StageMaker,
+    theatre: Theatre,
 ) -> None:
     await PROOFS[name].test(stage, theatre)
 
@@ -71,8 +76,8 @@ async def test_a_proof_of_the_lifecycle_holds(
 @pytest.mark.parametrize("name", PROOFS)
 async def test_a_proof_of_the_lifecycle_turns_red(
     name: str,
-    stage: StageMaker,  # noqa: F811
-    theatre: Theatre,  # noqa: F811
+    stage: StageMaker,
+    theatre: Theatre,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stages: list[Stage] = []
