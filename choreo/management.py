@@ -6,10 +6,12 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from collections import deque
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from choreo.errors import ChoreoError
+from choreo.rabbitmq.link import addresses
 from choreo.settings import Settings
 
 Json = dict[str, Any]
@@ -26,20 +28,24 @@ class UnreachableError(ChoreoError):
 class Management:
     """The management API of the broker that an AMQP URL leads to, for its virtual host.
 
+    With the URLs of a cluster's nodes, of the first that answers.
+
     Raises UnreachableError if it does not answer, or not this user; ValueError if
     CHOREO_MANAGEMENT_URL is no URL of HTTP.
     """
 
     def __init__(self, settings: Settings, amqp_url: str) -> None:
-        amqp = urlsplit(amqp_url)
-        scheme, port = _DEFAULTS.get(amqp.scheme, _DEFAULTS["amqp"])
-        # Brackets belong to the host of a URL where it is an IPv6 address.
-        host = f"[{amqp.hostname}]" if ":" in (amqp.hostname or "") else amqp.hostname
-        given = urlsplit(settings.management_url or f"{scheme}://{host}:{port}")
+        nodes = [urlsplit(str(one)) for one in addresses(amqp_url)]
+        amqp = nodes[0]
+        given = urlsplit(settings.management_url or _default(amqp))
         if given.scheme not in ("http", "https"):
             raise ValueError("CHOREO_MANAGEMENT_URL is no URL of HTTP (http://host:15672)")
         path = given.path.rstrip("/").removesuffix("/api")
         self._base = f"{given.scheme}://{given.netloc.rpartition('@')[2]}{path}/api"
+        #: Where else it may answer: each node of a cluster has it.
+        self._others = deque(
+            [] if settings.management_url else [f"{_default(one)}/api" for one in nodes[1:]]
+        )
         login = given if given.username else amqp
         user, password = (unquote(one or "guest") for one in (login.username, login.password))
         self._login = base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -85,6 +91,17 @@ class Management:
         return found
 
     def _ask(self, path: str, method: str = "GET") -> Any:
+        refusals = []
+        for _ in range(1 + len(self._others)):
+            try:
+                return self._ask_here(path, method)
+            except UnreachableError as error:
+                refusals.append(str(error))
+                self._others.append(self._base)
+                self._base = self._others.popleft()
+        raise UnreachableError("; ".join(refusals))
+
+    def _ask_here(self, path: str, method: str) -> Any:
         request = urllib.request.Request(  # noqa: S310 - the scheme is looked at above
             f"{self._base}/{path}",
             method=method,
@@ -101,6 +118,14 @@ class Management:
         except OSError as error:
             reason = getattr(error, "reason", None) or error
             raise UnreachableError(f"{self} does not answer ({reason})") from error
+
+
+def _default(amqp: SplitResult) -> str:
+    """Where the plugin listens by itself, on the node that an AMQP URL leads to."""
+    scheme, port = _DEFAULTS[amqp.scheme]
+    # Brackets belong to the host of a URL where it is an IPv6 address.
+    host = f"[{amqp.hostname}]" if ":" in (amqp.hostname or "") else amqp.hostname
+    return f"{scheme}://{host}:{port}"
 
 
 def _refusal(status: int) -> str:

@@ -24,6 +24,8 @@ from choreo.settings import Settings
 from choreo.topology import Topology
 
 CANCEL_TIMEOUT_S = 5
+#: So long the journal, a stream, is waited for: it is back some seconds later than its node.
+JOURNAL_BACK_S, ASK_AGAIN_S = 30.0, 0.2
 #: What the client raises when a connection or channel is lost, or was lost before.
 _LOST = (aiormq.AMQPError, aiormq.exceptions.ChannelInvalidStateError, ConnectionError)
 
@@ -41,6 +43,8 @@ class RabbitMQ:
         self._publishing = Link(url, settings, f"{name} publishing", log, self._nothing)
         self._consuming = Link(url, settings, f"{name} consuming", log, self._consume)
         self._acks: Acks | None = None
+        #: When the broker last confirmed something, on the loop's clock.
+        self._confirmed_at = 0.0
         #: Ids of messages that the broker did not take the last time.
         self._failed: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,6 +103,7 @@ class RabbitMQ:
         channel: Channel | None = None
         confirms: dict[str, Confirm] = {}
         reason = ""
+        began = asyncio.get_running_loop().time()
         try:
             with as_lost():
                 async with (
@@ -108,8 +113,12 @@ class RabbitMQ:
                     confirms = await write(channel, messages)
                     reach("published")
                     await confirmed(channel, confirms)
+                    self._confirmed_at = asyncio.get_running_loop().time()
         except TimeoutError:
             reason = f"no confirm within {self._settings.publish_timeout_s:g} s"
+            # Where others were confirmed meanwhile it is a queue that is ill, and not the node.
+            if channel is not None and self._confirmed_at < began:
+                self._publishing.suspect(channel, reason)
         except _LOST as error:
             reason = str(error) or type(error).__name__
         if reason and channel is not None:
@@ -159,8 +168,21 @@ class RabbitMQ:
             raise CannotRunError(explain(error, self._url)) from error
 
     async def _declare(self, topology: Topology) -> None:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            await declare(await self._publishing.channel(), topology, self._settings)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + JOURNAL_BACK_S
+        while True:
+            try:
+                # The refusal closes the channel that asks.
+                async with (
+                    asyncio.timeout(CONNECT_TIMEOUT_S),
+                    self._publishing.channel_apart() as channel,
+                ):
+                    return await declare(channel, topology, self._settings)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                # All else is made when it is not there: it is the journal that is not back yet.
+                if loop.time() > until:
+                    raise
+            await asyncio.sleep(ASK_AGAIN_S)
 
     async def missing(self, queues: Collection[str]) -> set[str]:
         """Which of these queues are not there."""
@@ -194,9 +216,10 @@ class RabbitMQ:
         pass
 
     async def _consume(self, channel: Channel) -> None:
-        if self._what is None:
+        what = self._what
+        if what is None:
             return
-        topology, queue, prefetch, on_delivery = self._what
+        topology, queue, prefetch, on_delivery = what
         await declare(channel, topology, self._settings)
         waiting = await channel.queue_declare(queue, passive=True)
         self._on_hearing(waiting.message_count or 0)
@@ -209,7 +232,9 @@ class RabbitMQ:
             on_delivery(delivery)
 
         consumer: Any = arrived
-        self._consumer_tag = (await channel.basic_consume(queue, consumer)).consumer_tag
+        tag = self._consumer_tag = (await channel.basic_consume(queue, consumer)).consumer_tag
+        if tag is not None and self._what is not what:
+            await channel.basic_cancel(tag)  # that was asked for when there was no tag yet
 
     async def _ack(self, channel: Channel, acks: Sequence[tuple[int, bool]]) -> None:
         """Ack on the channel that delivered: on another the same numbers mean other messages."""

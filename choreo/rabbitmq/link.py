@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
 import aio_pika
 import aiormq
@@ -21,11 +24,16 @@ CLOSE_TIMEOUT_S = 2
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.1, 5.0
 #: A connection that lasted so long is no sign of a trouble that goes on.
 STEADY_S = 5.0
+#: What stands between the URLs of a cluster's nodes; a comma in a password does not.
+_BETWEEN_URLS = re.compile(r"\s*,\s*(?=\w+://)")
+#: What a node may answer, or the way to it; the client raises RuntimeError for a lost channel.
+_REFUSALS = (aiormq.AMQPError, OSError, EOFError, TimeoutError, RuntimeError, CannotRunError)
 SILENT = "the broker has fallen silent: not even a heartbeat came"
 CANCELLED = (
     "the broker cancelled the consumer: its queue was deleted or moved, or a message was held for "
     "longer than the broker's consumer_timeout"
 )
+T = TypeVar("T")
 
 
 class Link:
@@ -75,7 +83,10 @@ class Link:
     @asynccontextmanager
     async def channel_apart(self) -> AsyncGenerator[Channel, None]:
         """Another channel on the same connection: what closes it closes nothing else."""
-        channel = _known(await (await self.channel()).connection.channel())
+        connection = (await self.channel()).connection
+        if connection.is_closed:  # the client would raise no more than a RuntimeError
+            raise ConnectionError("the connection was lost")
+        channel = _known(await connection.channel())
         try:
             yield channel
         finally:
@@ -86,7 +97,13 @@ class Link:
         if channel is self._channel and not self._lost.is_set():
             # Whoever finds it closed knows less than what closed it said.
             self._why = _said(channel.closing) if channel.is_closed else why
+            self._opened.clear()
             self._lost.set()
+
+    def suspect(self, channel: Channel, why: str) -> None:
+        """Give the connection of a channel up, also of one apart: another node may do better."""
+        if self._channel is not None and channel.connection is self._channel.connection:
+            self.reset(self._channel, why)
 
     async def close(self) -> None:
         """Close it for good."""
@@ -96,17 +113,18 @@ class Link:
         await self._drop()
 
     async def _open(self) -> None:
-        self._lost.clear()
-        with as_lost():
-            await self._connect()
+        await first_of(self._url, self._connect)
         self._opened.set()
         self.tell(True)
 
-    async def _connect(self) -> None:
+    async def _connect(self, url: URL) -> None:
+        if self._connection is not None:
+            await self._drop()  # what is left of another node
+        self._lost.clear()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             # Not `aio_pika.connect`: a connection that comes to nothing must be closed, too.
             self._connection = aio_pika.Connection(
-                address(self._url).update_query(heartbeat=self._settings.heartbeat_s),
+                url.update_query(heartbeat=self._settings.heartbeat_s),
                 client_properties={"connection_name": self._name},
             )
             await self._connection.connect()
@@ -145,14 +163,21 @@ class Link:
         if connection is not None:
             # In a task of its own: whatever comes of it, the connection is given up.
             closing = asyncio.create_task(self._close(connection))
-            await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
-            closing.cancel()
+            _, late = await asyncio.wait((closing,), timeout=CLOSE_TIMEOUT_S)
+            if late:
+                closing.cancel()
+                await asyncio.wait(late, timeout=CLOSE_TIMEOUT_S)
 
     async def _close(self, connection: AbstractConnection) -> None:
         try:
             await connection.close()
         except Exception as error:  # noqa: BLE001 - it is being given up whatever it says
             self._log.debug("while closing", error=repr(error))
+        finally:
+            if not connection.is_closed:
+                # It would try again when it is collected, perhaps when no loop runs any more.
+                connection.transport = None
+                await connection.close()
 
     def tell(self, ready: bool) -> None:
         """Say whether it is ready; that nobody can be told is no reason not to be."""
@@ -195,19 +220,40 @@ def _known(channel: object) -> Channel:
     return channel
 
 
-def address(url: str) -> URL:
-    """The broker's URL; raises ValueError if it is none of AMQP, as the client takes any."""
-    parsed = URL(url)
-    if parsed.scheme not in ("amqp", "amqps"):
-        raise ValueError(f"a URL of {parsed.scheme!r}")
-    return parsed
+def addresses(url: str) -> list[URL]:
+    """The URLs of a broker, one or a cluster's, separated by commas; the first is a random one.
+
+    Raises ValueError if one is none of AMQP, as the client takes any.
+    """
+    found = [URL(one) for one in _BETWEEN_URLS.split(url.strip(" ,"))]
+    for one in found:
+        if one.scheme not in ("amqp", "amqps"):
+            raise ValueError(f"a URL of {one.scheme!r}")
+    at = random.randrange(len(found))  # noqa: S311 - no secret
+    return found[at:] + found[:at]
+
+
+async def first_of(url: str, connect: Callable[[URL], Awaitable[T]]) -> T:
+    """Connect to one node after the other, from a random one on, until one can be used.
+
+    Raises CannotRunError, which says why each cannot; ValueError if a URL is none of AMQP.
+    """
+    refusals: dict[str, Exception] = {}
+    for one in addresses(url):
+        try:
+            with as_lost():
+                return await connect(one)
+        except _REFUSALS as error:
+            refusals[explain(error, str(one))] = error
+    raise CannotRunError("; ".join(refusals)) from next(iter(refusals.values()))
 
 
 def explain(error: BaseException, url: str) -> str:
     """What RabbitMQ, or the way to it, says, in one line with what to do."""
+    if isinstance(error, CannotRunError):
+        return str(error)
     try:
-        parsed = URL(url)
-        shown = str(parsed.with_password(None) if parsed.password else parsed)
+        shown = ", ".join(map(_shown, _BETWEEN_URLS.split(url)))
     except ValueError:
         shown = "CHOREO_AMQP_URL"
     text = str(error).strip() or type(error).__name__
@@ -234,3 +280,9 @@ def explain(error: BaseException, url: str) -> str:
         case ValueError() | KeyError():
             return f"CHOREO_AMQP_URL {shown!r} is no AMQP URL (amqp://user:password@host:5672/)"
     return f"RabbitMQ at {shown} {text}"
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    parsed = URL(url)
+    return str(parsed.with_password(None) if parsed.password else parsed)

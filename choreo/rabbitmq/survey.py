@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import aio_pika
 import aiormq
 from aiormq.abc import AbstractChannel
+from yarl import URL
 
 from choreo.errors import CannotRunError
 from choreo.rabbitmq.declare import QUEUE_ARGUMENTS, journal_arguments
-from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, address, explain
+from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, explain, first_of
 from choreo.settings import Settings
 from choreo.topology import JOURNAL, Topology
 
@@ -50,13 +51,15 @@ async def survey(
     Raises CannotRunError if the broker does not answer.
     """
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = aio_pika.Connection(address(url))
-            async with connection:
-                await connection.connect()
-                return await _look(connection, settings, wanted, also)
-    except (aiormq.AMQPError, OSError, TimeoutError, ValueError) as error:
+        return await first_of(url, lambda one: _connect(one, settings, wanted, also))
+    except ValueError as error:
         raise CannotRunError(explain(error, url)) from error
+
+
+async def _connect(url: URL, settings: Settings, wanted: Topology, also: Collection[str]) -> Seen:
+    async with asyncio.timeout(CONNECT_TIMEOUT_S), aio_pika.Connection(url) as connection:
+        await connection.connect()
+        return await _look(connection, settings, wanted, also)
 
 
 async def _look(

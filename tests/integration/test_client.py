@@ -22,6 +22,7 @@ from choreo import CannotRunError, Event, Service, log, topology
 from choreo import relay as relays
 from choreo.envelope import Envelope
 from choreo.rabbitmq import RabbitMQ, broker, link
+from choreo.rabbitmq.declare import declare
 from choreo.relay import Relay
 from choreo.seams import Delivery, Outgoing
 from choreo.settings import Settings
@@ -193,6 +194,20 @@ async def block(rabbit: RabbitMQ, reason: str = "low on disk") -> Callable[[], A
     return lambda: connection._Connection__handle_connection_unblocked(
         commands.Connection.Unblocked()
     )
+
+
+async def test_who_is_told_to_stop_while_it_opens_consumes_nothing(
+    rabbit: RabbitMQ, service: Service, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(*given: Any) -> None:
+        await declare(*given)
+        await rabbit.cancel()
+
+    monkeypatch.setattr(broker, "declare", told)
+    await rabbit.consume(topology.of([service]), "client", 10, lambda _: None, lambda _: None)
+    async with await aio_pika.connect(amqp_url) as other:
+        queue = await (await other.channel()).declare_queue("client", passive=True)
+        assert queue.declaration_result.consumer_count == 0
 
 
 async def test_an_alarm_costs_no_connection(

@@ -25,8 +25,6 @@ from choreo import CannotRunError, log, topology
 from choreo.rabbitmq import RabbitMQ
 from choreo.settings import Settings
 
-pytestmark = pytest.mark.long
-
 
 @pytest.fixture(name="url")
 def url_fixture(lone_broker: Broker) -> Iterator[str]:
@@ -205,7 +203,8 @@ async def test_the_line_is_half_open(trial: Trial, line: Proxy, way: Way) -> Non
     await ready_again(trial, seen)
     await trial.more()
     assert set(lost(trial)) == BOTH
-    assert lost_for(trial, "fallen silent") == ({"consuming"} if way == "down" else set())
+    # On a busy machine the heartbeat of the publishing connection may be missed first, too.
+    assert ("consuming" in lost_for(trial, "fallen silent")) == (way == "down")
     await trial.reckoning()
 
 

@@ -24,7 +24,7 @@ from choreo.settings import Settings
 from choreo.store.database import connect
 from choreo.store.tables import due, inbox, outbox, runs
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.long_on_postgres
 
 Wrong = set[tuple[str, str]]
 IDLE: Wrong = {("queues are declared and consumed", name) for name in ("desk", "shop")}
