@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 import time
@@ -31,10 +30,8 @@ T = TypeVar("T")
 #: Told how much is done, of how much.
 Progress = Callable[[int, int], None]
 
-#: How often the broker counts what the journal holds, and somewhat more.
-_COUNTED_S = 3.0
 #: All but what no check looks at: bodies, properties, digests.
-_READ: dict[str, sa.Select[Any]] = {
+READ: dict[str, sa.Select[Any]] = {
     "inbox": sa.select(*(tables.inbox.c[name] for name in (
         "message_id", "handler", "flow", "subject", "status", "outcome", "undo", "at"))),
     "outbox": sa.select(*(tables.outbox.c[name] for name in ("id", "envelope", "body"))),
@@ -65,19 +62,12 @@ async def gather(
     Raises CannotRunError if there is no broker or journal, or a database cannot be read.
     """
     asked = discovery.services(settings) if services is None else services
-    retries = 3
-    while True:
-        began = time.time()
-        # Whoever leaves an outbox while the journal is read was seen in it before.
-        before = [row for one in asked for row in _outbox(settings, one)]
-        deliveries, is_cut = await _read_journal(url, progress)
-        waiting = await _waiting(settings, url, [one.name for one in asked])
-        kept = [found for one in asked if (found := _kept(settings, one)) is not None]
-        if deliveries or retries == 0 or not any(one.inbox for one in kept):
-            break
-        # The broker says only after a while that a young stream is not empty.
-        retries -= 1
-        await asyncio.sleep(_COUNTED_S)
+    began = time.time()
+    # Whoever leaves an outbox while the journal is read was seen in it before.
+    before = [row for one in asked for row in _outbox(settings, one)]
+    deliveries, is_cut = await _read_journal(url, progress)
+    waiting = await _waiting(settings, url, [one.name for one in asked])
+    kept = [found for one in asked if (found := _kept(settings, one)) is not None]
     in_outbox = [row for one in kept for row in one.outbox]
     evidence = Evidence(
         settings,
@@ -142,12 +132,12 @@ def _kept(settings: Settings, service: Service) -> Kept | None:
     with _opened(settings, service.name) as db:
         if db is None:
             return None
-        return Kept(service, **{name: db.execute(one).all() for name, one in _READ.items()})
+        return Kept(service, **{name: db.execute(one).all() for name, one in READ.items()})
 
 
 def _outbox(settings: Settings, service: Service) -> Sequence[sa.Row[Any]]:
     with _opened(settings, service.name) as db:
-        return [] if db is None else db.execute(_READ["outbox"]).all()
+        return [] if db is None else db.execute(READ["outbox"]).all()
 
 
 @contextmanager

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import aiormq
 from aiormq.abc import AbstractChannel, AbstractConnection, DeliveredMessage
+from yarl import URL
 
 from choreo.envelope import UNREADABLE
 from choreo.errors import CannotRunError
-from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, address, explain
+from choreo.rabbitmq.link import CONNECT_TIMEOUT_S, explain, first_of
 from choreo.rabbitmq.messages import delivery_of
 from choreo.seams import Delivery
 from choreo.topology import JOURNAL
@@ -98,7 +99,7 @@ class Reader:
         self._unacked = 0
 
     async def attach(self, offset: str | int | datetime, prefetch: int = PREFETCH) -> None:
-        """Begin to consume; raises CannotRunError if there is no journal yet."""
+        """Begin to consume; raises CannotRunError if there is no journal, or not yet again."""
 
         async def on_message(message: DeliveredMessage) -> None:
             self._arrived.put_nowait(message)
@@ -109,13 +110,9 @@ class Reader:
         channel = self._channel
         channel.closing.add_done_callback(end)
         channel.on_consumer_cancel_callbacks.add(end)
-        await channel.basic_qos(prefetch_count=prefetch)
-        try:
+        with _readable():
+            await channel.basic_qos(prefetch_count=prefetch)
             await channel.basic_consume(JOURNAL, on_message, arguments={_OFFSET: offset})
-        except aiormq.exceptions.ChannelNotFoundEntity as error:
-            raise CannotRunError(
-                "the broker has no journal yet: run 'choreo declare', or start a service"
-            ) from error
 
     @property
     def is_empty(self) -> bool:
@@ -148,21 +145,44 @@ class Reader:
         )
 
 
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say what it means that the journal cannot be read."""
+    try:
+        yield
+    except _LOST as error:
+        is_missing = isinstance(error, aiormq.exceptions.ChannelNotFoundEntity)
+        if is_missing and "no queue" in str(error):
+            raise CannotRunError(
+                "the broker has no journal yet: run 'choreo declare', or start a service"
+            ) from error
+        raise CannotRunError(
+            f"the journal cannot be read now ({error}): it is back some seconds later than the "
+            "broker is, try again then"
+        ) from error
+
+
 @asynccontextmanager
 async def _connected(url: str) -> AsyncGenerator[AbstractConnection, None]:
     try:
-        connection = aiormq.Connection(address(url))
+        connection = await first_of(url, _connect)
     except ValueError as error:
         raise CannotRunError(explain(error, url)) from error
     try:
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await connection.connect()
-        except Exception as error:
-            raise CannotRunError(explain(error, url)) from error
         yield connection
     finally:
         await connection.close()
+
+
+async def _connect(url: URL) -> AbstractConnection:
+    connection = aiormq.Connection(url)
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await connection.connect()
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 async def _attach(connection: AbstractConnection, offset: str | int | datetime) -> Reader:
@@ -175,21 +195,24 @@ async def _last(connection: AbstractConnection) -> int:
     """The offset of the newest event; -1 if there is none.
 
     The broker hands its last chunk over in one go: what is asked when the first event of it has
-    come is answered behind the last one.
+    come is answered behind the last one. How many events it counts is seconds old: where it counts
+    none, only silence says that there are none.
     """
     channel = await connection.channel()
     reader = Reader(channel)
     await reader.attach("last", _ALL_AT_ONCE)
-    events: list[tuple[int, Delivery]] = []
-    if (await channel.queue_declare(JOURNAL, passive=True)).message_count:
+    with _readable():
+        counted = (await channel.queue_declare(JOURNAL, passive=True)).message_count
+        events: list[tuple[int, Delivery]] = []
+        wait_s = CONNECT_TIMEOUT_S if counted else _SILENCE_S
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                events = await reader.more()
-                await channel.queue_declare(JOURNAL, passive=True)
+            events = await asyncio.wait_for(reader.more(), wait_s)
+            await channel.queue_declare(JOURNAL, passive=True, timeout=CONNECT_TIMEOUT_S)
         except TimeoutError as error:
-            raise CannotRunError(
-                f"the journal hands nothing over within {CONNECT_TIMEOUT_S} s: try again"
-            ) from error
+            if counted or events:
+                raise CannotRunError(
+                    f"the journal hands nothing over within {CONNECT_TIMEOUT_S} s: try again"
+                ) from error
     while not reader.is_empty:
         events = await reader.more()
     await channel.close()
