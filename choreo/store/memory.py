@@ -114,9 +114,8 @@ class Memory:
     def revise(self, message_id: str, handler: str, **values: Any) -> None:
         """Change what the inbox holds of a message."""
         self.flush()
-        self.db.execute(
-            sql.REVISE.values(**values), {"k_message_id": message_id, "k_handler": handler}
-        )
+        key = {"k_message_id": message_id, "k_handler": handler}
+        self.db.execute(sql.revise(values), {**key, **values})
 
     def step(self, message_id: str, handler: str) -> Row | None:
         """The inbox's whole row, or None."""
@@ -202,7 +201,7 @@ class Memory:
     def reschedule(self, row: Row, **values: Any) -> None:
         """Change something that is due."""
         self.flush()
-        self.db.execute(sql.RESCHEDULE.values(**values), _key(row))
+        self.db.execute(sql.reschedule(values), {**_key(row), **values})
 
     def move(self, before: Row, after: Row) -> bool:
         """Change something that is due; False if somebody else did meanwhile."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import Connection, bindparam
 
+from choreo.store.among import among
 from choreo.store.runs import RunStatus
 from choreo.store.tables import dead, due, inbox, runs, tasks, tombstones
 
@@ -18,7 +19,7 @@ _OPEN = runs.c.status.in_((RunStatus.RUNNING.value, RunStatus.UNDOING.value))
 
 
 def _of_flows(table: sa.Table) -> sa.ColumnElement[bool]:
-    return table.c.flow.in_(bindparam("flows", expanding=True))
+    return among(table.c.flow, "flows")
 
 
 #: Of some flows, those that are not over: something happened of late, or is to happen yet.

@@ -5,11 +5,14 @@ Parameters that begin with `k_` are keys; the others are values.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
+from choreo.store.among import among
 from choreo.store.tables import dead, due, inbox, outbox, tombstones
 
 
@@ -23,12 +26,16 @@ def _any_or_equal(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
     return sa.or_(sa.cast(given, sa.String).is_(None), column == given)
 
 
+@cache
+def _changing(table: sa.Table, key: sa.ColumnElement[bool], names: tuple[str, ...]) -> sa.Update:
+    return table.update().where(key).values({name: bindparam(name) for name in names})
+
+
 KNOWN = sa.select(
     inbox.c.message_id, inbox.c.handler, inbox.c.digest, inbox.c.status, inbox.c.crashes
-).where(inbox.c.message_id.in_(bindparam("ids", expanding=True)))
+).where(among(inbox.c.message_id, "ids"))
 REMEMBER = inbox.insert()
 INBOX_KEY = _by_key(inbox, "message_id", "handler")
-REVISE = inbox.update().where(INBOX_KEY)
 STEP = sa.select(inbox).where(INBOX_KEY)
 STEPS = (
     sa.select(inbox)
@@ -38,10 +45,10 @@ STEPS = (
 )
 
 STORE_OUTGOING = outbox.insert()
-FORGET = outbox.delete().where(outbox.c.id.in_(bindparam("ids", expanding=True)))
+FORGET = outbox.delete().where(among(outbox.c.id, "ids"))
 
 BURIED = sa.select(tombstones.c.flow, tombstones.c.handler, tombstones.c.subject).where(
-    tombstones.c.flow.in_(bindparam("flows", expanding=True))
+    among(tombstones.c.flow, "flows")
 )
 BURY = tombstones.insert()
 
@@ -50,19 +57,18 @@ SCHEDULE = due.insert()
 DUE = (
     sa.select(due)
     .where(due.c.at <= bindparam("now"))
-    .where(due.c.kind.not_in(bindparam("held_back", expanding=True)))
+    .where(sa.not_(among(due.c.kind, "held_back")))
     .order_by(due.c.at)
     .limit(bindparam("most"))
 )
-OUTSIDE = due.c.handler.in_(bindparam("outside", expanding=True))
+OUTSIDE = among(due.c.handler, "outside")
 DUE_INSIDE, DUE_OUTSIDE = DUE.where(sa.not_(OUTSIDE)), DUE.where(OUTSIDE)
 HAND_OUT = (
     due.update()
     .where(DUE_KEY)
     .values(owner=bindparam("owner"), at=bindparam("at"), crashes=bindparam("crashes"))
 )
-NEXT_DUE = sa.select(sa.func.min(due.c.at))
-RESCHEDULE = due.update().where(DUE_KEY)
+NEXT_DUE = sa.select(due.c.at).where(due.c.at.is_not(None)).order_by(due.c.at).limit(1)
 CLEAR = due.delete().where(DUE_KEY)
 MOVABLE = ("at", "owner", "attempts", "first_failed", "last_failed", "error")
 MOVE = (
@@ -112,3 +118,13 @@ RENEW = (
 
 PARK = dead.insert()
 HAS_LETTER = sa.select(dead.c.id).where(_by_key(dead, "digest", "message_id")).limit(1)
+
+
+def revise(names: Iterable[str]) -> sa.Update:
+    """Change these columns of a row of the inbox."""
+    return _changing(inbox, INBOX_KEY, tuple(names))
+
+
+def reschedule(names: Iterable[str]) -> sa.Update:
+    """Change these columns of something that is due."""
+    return _changing(due, DUE_KEY, tuple(names))
