@@ -104,7 +104,8 @@ class Committer:
         if self._calls.may_kill:
             return [row for row in rows if row not in lost]
         row = lost[0]
-        if row["owner"] is not None:
+        # What is one's own already was handed out in a commit whose answer was lost.
+        if row["owner"] not in (None, self._tools.owner):
             row["crashes"] += 1
         return [row]
 
@@ -165,10 +166,11 @@ class Committer:
         if not isinstance(item, Unit) or item.route.handler.is_async:
             return True
         unit, goes_on = item, True
+        crashes: int | None = None
 
         def mark(tx: Transaction) -> Effects:
-            nonlocal goes_on
-            goes_on = failure.mark(tx, unit)
+            nonlocal goes_on, crashes
+            goes_on, crashes = failure.mark(tx, unit, crashes)
             return tx.effects
 
         await self._transact((), mark)

@@ -29,24 +29,26 @@ def record(tx: Transaction, item: Item, error: Exception) -> Effects:
     return tx.finish()
 
 
-def mark(tx: Transaction, unit: Unit) -> bool:
+def mark(tx: Transaction, unit: Unit, crashes: int | None) -> tuple[bool, int]:
     """Count that a process begins on a redelivered message, in a transaction of its own.
 
-    False if it need not or must not be begun: a message that killed its process again and
-    again is parked.
+    `crashes`: how many died on it, as found before the answer to this transaction was lost; None
+    the first time. Gives whether it is to be begun, and that number: a message that killed its
+    process again and again is parked.
     """
     tx.load((unit,))
     known = tx.known.get((unit.envelope.id, unit.route.key))
     if known is not None and known.status != Status.BEGUN:
-        return True  # a duplicate, which the inbox recognises
-    crashes = 0 if known is None else known.crashes
-    if crashes >= tx.tools.settings.crashes:
+        return True, known.crashes  # a duplicate, which the inbox recognises
+    if crashes is None:
+        crashes = 0 if known is None else known.crashes
+    goes_on = crashes < tx.tools.settings.crashes
+    if goes_on:
+        tx.remember(unit, Status.BEGUN, crashes=crashes + 1)
+    else:
         _park_unit(tx, unit, died(crashes), None)
-        tx.finish()
-        return False
-    tx.remember(unit, Status.BEGUN, crashes=crashes + 1)
     tx.finish()
-    return True
+    return goes_on, crashes
 
 
 def park_deadly(tx: Transaction, unit: Unit, row: Row) -> None:
