@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,12 @@ class Audience:
     """
 
     def __init__(
-        self, broker: Broker, hearers: Mapping[str, tuple[str, ...]], log: FilteringBoundLogger
+        self, broker: Broker, hearers: Mapping[str, Sequence[str]], log: FilteringBoundLogger
     ) -> None:
         self._broker = broker
         self._hearers = hearers
         self._log = log
+        self._queues = {queue for queues in hearers.values() for queue in queues}
         self._missing: frozenset[str] = frozenset()
         #: Told when an event may be heard that was not before, or the other way round.
         self.on_change: Callable[[], None] = lambda: None
@@ -85,7 +86,7 @@ class Audience:
 
     async def check(self) -> None:
         """See which of the queues are there, and say what has changed."""
-        wanted = {queue for queues in self._hearers.values() for queue in queues}
+        wanted = self._queues
         try:
             missing = frozenset(await self._broker.missing(wanted)) if wanted else frozenset()
         except Exception as error:  # noqa: BLE001 - it is asked again, and until then nothing changed

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 from pydantic import ValidationError
 
-from choreo.contract import explain
-from choreo.errors import CannotRunError, ChoreoError
+from choreo.errors import CannotRunError, ChoreoError, explain
 from choreo.failpoint import reach
 from choreo.log import in_hand
-from choreo.service import Service
+from choreo.service import AdapterFactory, Service
 from choreo.settings import Settings
 from choreo.signature import Context
 from choreo.store.memory import Row
@@ -28,8 +27,14 @@ class CallTimeoutError(ChoreoError):
 class Calls:
     """The outside calls of one service, and the adapters that they use."""
 
-    def __init__(self, service: Service, settings: Settings) -> None:
-        self._service = service
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        adapters: Mapping[type, AdapterFactory] | None = None,
+    ) -> None:
+        """`adapters`: in the place of those that the service declares."""
+        self._factories = service.adapters if adapters is None else adapters
         self._limit_s = settings.call_timeout_s
         self._most = settings.calls
         self._closing = False
@@ -54,7 +59,7 @@ class Calls:
 
     async def open(self) -> None:
         """Open the service's adapters; raises CannotRunError if one cannot be."""
-        for kind, factory in self._service.adapters.items():
+        for kind, factory in self._factories.items():
             try:
                 self._adapters[kind] = await self._stack.enter_async_context(factory())
             except Exception as error:

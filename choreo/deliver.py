@@ -12,7 +12,6 @@ import asyncio
 
 from structlog.typing import FilteringBoundLogger
 
-from choreo import topology
 from choreo.commit import Committer
 from choreo.intake import Batch, Intake
 from choreo.relay import Relay
@@ -37,7 +36,7 @@ class Lifecycle:
         *,
         log: FilteringBoundLogger,
     ) -> None:
-        self._service = tools.plan.service
+        self._plan = tools.plan
         self._settings = tools.settings
         self._broker = broker
         self._intake = intake
@@ -52,17 +51,21 @@ class Lifecycle:
         Returns when told to stop, and nothing is in hand any more.
         """
         await self._committer.sweep()
+        if not self._stopping:
+            await self._consume()
+        while (batch := await self._next_batch()) is not None:
+            await self._committer.commit(batch)
+            self._broker.settle(batch.deliveries)
+
+    async def _consume(self) -> None:
         await self._broker.consume(
-            topology.of([self._service]),
-            self._service.name,
+            self._plan.topology,
+            self._plan.service.name,
             self._settings.prefetch,
             self._intake.receive,
             self._intake.hear,
         )
-        self._log.info("consuming", queue=self._service.name)
-        while (batch := await self._next_batch()) is not None:
-            await self._committer.commit(batch)
-            self._broker.settle(batch.deliveries)
+        self._log.info("consuming", queue=self._plan.service.name)
 
     async def stop(self) -> None:
         """Stop receiving."""

@@ -3,13 +3,15 @@
 `CHOREO_FAILPOINTS` names a folder with a file for each service that is to die: a line for each
 time, `point` or `point:3` (the third time that it is reached). A process reads the first line when
 it starts, and takes it out of the file before it dies, so that it goes on when it is started
-again. Without the variable a point is one look at an empty name.
+again. A rehearsal, where a process is simulated, has itself told of each point instead. Otherwise
+a point is one look at whether anybody wants to know.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 #: Each point, and where the delivery stands there.
@@ -37,14 +39,25 @@ POINTS = {
     "conducting": "a run of a conductor is begun, nothing is committed",
     "conducted": "a conductor has taken an answer in, nothing is committed",
 }
+#: Those that only a service with a conductor comes to.
+CONDUCTED = {"conducting", "conducted"}
 
 
-class _Armed:
-    """Where this process is to die, if anywhere."""
+class _Watch:
+    """Who is told of each point that is reached, if anybody."""
 
-    point = ""
-    times = 0
-    file = Path()
+    told: Callable[[str], None] | None = None
+
+
+def watch(told: Callable[[str], None] | None) -> None:
+    """Have every point that is reached told, from now on; None ends that."""
+    _Watch.told = told
+
+
+def reach(point: str) -> None:
+    """Die here, if that is wanted."""
+    if _Watch.told is not None:
+        _Watch.told(point)
 
 
 def arm(service: str) -> None:
@@ -54,21 +67,25 @@ def arm(service: str) -> None:
         return
     file = Path(folder) / service
     line = next(iter(file.read_text().splitlines()), "") if file.exists() else ""
-    point, _, times = line.partition(":")
-    if point and point not in POINTS:
-        raise ValueError(f"{file}: no failpoint {point!r}")
-    _Armed.point, _Armed.times, _Armed.file = point, int(times or 1), file
+    wanted, _, times = line.partition(":")
+    if not wanted:
+        return
+    if wanted not in POINTS:
+        raise ValueError(f"{file}: no failpoint {wanted!r}")
+    left = int(times or 1)
+
+    def told(point: str) -> None:
+        nonlocal left
+        if point == wanted:
+            left -= 1
+            # Two threads pass points: only the one that counts to the end takes a line out.
+            if left == 0:
+                _die(file)
+
+    watch(told)
 
 
-def reach(point: str) -> None:
-    """Die here, if that is wanted."""
-    if _Armed.point == point:
-        _die()
-
-
-def _die() -> None:
-    _Armed.times -= 1
-    if not _Armed.times:
-        rest = _Armed.file.read_text().splitlines(keepends=True)[1:]
-        _Armed.file.write_text("".join(rest))
-        os.kill(os.getpid(), signal.SIGKILL)
+def _die(file: Path) -> None:
+    rest = file.read_text().splitlines(keepends=True)[1:]
+    file.write_text("".join(rest))
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from choreo import topology
 from choreo.errors import DefinitionError
 from choreo.service import Deadline, Route, Service, Step
 from choreo.signature import Context, MessageType
+from choreo.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Plan:
     stoppable: frozenset[str]
     #: Topics that are heard, with the versions that are known.
     versions: dict[str, tuple[int, ...]]
+    #: What it declares at the broker.
+    topology: Topology
 
 
 def make(service: Service) -> Plan:
@@ -62,4 +66,5 @@ def make(service: Service) -> Plan:
         ends=ends,
         stoppable=frozenset(stoppable),
         versions=versions,
+        topology=topology.of([service]),
     )

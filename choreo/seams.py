@@ -62,6 +62,9 @@ class Outgoing:
 class Broker(Protocol):
     """Where messages come from and go to."""
 
+    async def open(self) -> None:
+        """Connect for publishing; raises CannotRunError if the broker cannot be reached."""
+
     async def consume(
         self,
         topology: Topology,
@@ -102,6 +105,9 @@ class Database(Protocol):
 
     #: Whether other instances of the service may use it at the same time.
     is_shared: bool
+
+    async def open(self) -> None:
+        """Have the tables there, and run the service's setups; raises CannotRunError if not."""
 
     async def run(self, work: Callable[[Connection, float], T]) -> T:
         """Run the work in one transaction that holds the service's lock, and commit it.

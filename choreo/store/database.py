@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from choreo.errors import CannotRunError, ChoreoError
+from choreo.errors import CannotRunError, ChoreoError, describe
 from choreo.seams import Clock, SystemClock
 from choreo.service import Service
 from choreo.settings import Settings
@@ -107,8 +107,19 @@ def connect(url: str) -> Engine:
     raise CannotRunError(f"database {made.drivername!r}: choreo knows sqlite and postgresql")
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+def in_memory() -> Engine:
+    """An engine for a database that lives as long as its one connection, as rehearsals use it."""
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    sa.event.listen(engine, "connect", _begin_by_hand)
+    return engine
+
+
+def _begin_by_hand(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    _begin_by_hand(connection, _)
     connection.execute("PRAGMA journal_mode=WAL")
     # NORMAL can lose a commit on power loss.
     connection.execute("PRAGMA synchronous=FULL")
@@ -116,16 +127,75 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.execute("PRAGMA cache_size=-65536")
 
 
+class Transactor:
+    """A service's one connection: runs each piece of work in a transaction of its own."""
+
+    def __init__(self, service: Service, engine: Engine, clock: Clock) -> None:
+        self._service = service
+        self._engine = engine
+        self._clock = clock
+        self._connection: Connection | None = None
+
+    def transact(self, work: Callable[[Connection, float], T]) -> T:
+        """Run the work in one transaction that holds the service's lock, and commit it.
+
+        Raises OutageError if the database, not the work, failed.
+        """
+        try:
+            if self._connection is None:
+                self._connection = _protected(self._engine.connect())
+            with self._connection.begin():
+                now = _lock(self._connection, self._service.name, self._clock)
+                return work(self._connection, now)
+        except OutageError:
+            self.disconnect()
+            raise
+        except SQLAlchemyError as error:
+            if not is_outage(error):
+                raise
+            self.disconnect()
+            raise OutageError(_said(error)) from error
+
+    def disconnect(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                Connection.close(connection)
+            except SQLAlchemyError:
+                connection.invalidate()
+
+    def make_tables(self, db: Connection, _: float) -> None:
+        """Create the tables that are not there.
+
+        Raises CannotRunError if the database belongs to another service.
+        """
+        tables.metadata.create_all(db)
+        found = db.execute(sa.select(tables.owner.c.service)).scalar()
+        if found is None:
+            db.execute(tables.owner.insert(), {"service": self._service.name})
+        elif found != self._service.name:
+            raise CannotRunError(
+                f"the database of {self._service.name} already belongs to {found}: "
+                "give each service its own ('{service}' in CHOREO_DATABASE_URL)"
+            )
+        if self._service.tables is not None:
+            self._service.tables.create_all(db)
+
+    def set_up(self, db: Connection, _: float) -> None:
+        """Run the service's setups."""
+        for setup in self._service.setups:
+            setup(db)
+
+
 class ServiceDatabase:
     """Runs each piece of work in one transaction that holds the service's lock."""
 
     def __init__(self, service: Service, settings: Settings, clock: Clock) -> None:
         self._service = service
-        self._clock = clock
-        self._url = settings.database_of(service.name)
-        self._engine = connect(self._url)
+        self._engine = connect(settings.database_of(service.name))
+        self._transactor = Transactor(service, self._engine, clock)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
-        self._connection: Connection | None = None
         self._lock_file: TextIO | None = None
         self.is_shared = self._engine.dialect.name == "postgresql"
         if not self.is_shared:
@@ -146,58 +216,25 @@ class ServiceDatabase:
             raise CannotRunError(_explain(self._service.name, self._engine, str(error))) from error
         except SQLAlchemyError as error:
             raise CannotRunError(
-                f"{self._service.name}: its tables cannot be made: {error}"
+                f"{self._service.name}: its tables cannot be made and filled: {describe(error)}"
             ) from error
 
     async def run(self, work: Callable[[Connection, float], T]) -> T:
         """See `choreo.seams.Database`."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._transactor.transact, work)
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._transactor.disconnect)
         self._thread.shutdown()
         if self._lock_file is not None:
             self._lock_file.close()
 
-    def _transact(self, work: Callable[[Connection, float], T]) -> T:
-        try:
-            if self._connection is None:
-                self._connection = _protected(self._engine.connect())
-            with self._connection.begin():
-                now = _lock(self._connection, self._service.name, self._clock)
-                return work(self._connection, now)
-        except OutageError:
-            self._disconnect()
-            raise
-        except SQLAlchemyError as error:
-            if not is_outage(error):
-                raise
-            self._disconnect()
-            raise OutageError(_said(error)) from error
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                Connection.close(connection)
-            except SQLAlchemyError:
-                connection.invalidate()
-
-    def _prepare(self, db: Connection, _: float) -> None:
-        tables.metadata.create_all(db)
-        found = db.execute(sa.select(tables.owner.c.service)).scalar()
-        if found is None:
-            db.execute(tables.owner.insert(), {"service": self._service.name})
-        elif found != self._service.name:
-            raise CannotRunError(
-                f"the database of {self._service.name} already belongs to {found}: "
-                "give each service its own ('{service}' in CHOREO_DATABASE_URL)"
-            )
-        if self._service.tables is not None:
-            self._service.tables.create_all(db)
-        for setup in self._service.setups:
-            setup(db)
+    def _prepare(self, db: Connection, now: float) -> None:
+        self._transactor.make_tables(db, now)
+        self._transactor.set_up(db, now)
 
     def _take_lock_file(self) -> None:
         self._lock_file = self._lock_path.open("w")
