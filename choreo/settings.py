@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,11 +16,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from choreo.contract import explain
-from choreo.errors import CannotRunError
+from choreo.errors import CannotRunError, explain
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+_PREFIX = "CHOREO_"
+#: Of `difflib`: but for a letter. A team's own CHOREO_DATABASE_USER is less like our ..._URL.
+_LOOKS_LIKE = 0.93
 #: RabbitMQ's units of `x-max-age`, in seconds; a year has 365 days, a month 30.
 _AGES = {"Y": 31_536_000, "M": 2_592_000, "D": 86_400, "h": 3600, "m": 60, "s": 1}
 
@@ -26,14 +31,15 @@ class Settings(BaseSettings):
     """How choreo runs; each field is the environment variable `CHOREO_<FIELD>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CHOREO_",
+        env_prefix=_PREFIX,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         pyproject_toml_table_header=("tool", "choreo"),
     )
 
-    #: The broker; None joins the private node recorded under `var`.
+    #: The broker, or a cluster's nodes, separated by commas; None joins the private node recorded
+    #: under `var`.
     amqp_url: str | None = None
     #: RabbitMQ's management API; None is the broker's host and user, port 15672.
     management_url: str | None = None
@@ -49,6 +55,8 @@ class Settings(BaseSettings):
     companions: tuple[str, ...] = ()
     #: The module with the project's own checks for `choreo audit`.
     audits: str | None = None
+    #: The module with what `choreo rehearse` needs: stories, stand-ins and invariants.
+    rehearsals: str | None = None
 
     #: A file that is there while the service consumes, for health checks; None makes none.
     ready_file: Path | None = None
@@ -117,8 +125,18 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments first, then the environment, then pyproject.toml."""
-        return init_settings, env_settings, PyprojectTomlConfigSettingsSource(settings_cls)
+        """Arguments first, then the environment, then pyproject.toml.
+
+        Raises CannotRunError if a name is none of a setting. In the environment that is only one
+        that is misspelt: others, of services and of their surroundings, may begin with CHOREO_.
+        """
+        project = PyprojectTomlConfigSettingsSource(settings_cls)
+        for name in sorted(project.toml_data.keys() - cls.model_fields.keys()):
+            meant = get_close_matches(name, cls.model_fields, 1)
+            hint = f"did you mean {meant[0]!r}?" if meant else "delete it"
+            raise CannotRunError(f"[tool.choreo] in pyproject.toml: no setting {name!r}: {hint}")
+        _refuse_misspelt([name.upper() for name in cls.model_fields])
+        return init_settings, env_settings, project
 
     def database_of(self, service: str) -> str:
         """The URL of the service's own database."""
@@ -128,8 +146,18 @@ class Settings(BaseSettings):
 
 
 def load(**given: object) -> Settings:
-    """Read the settings; raises CannotRunError, naming the variable, if one is wrong."""
+    """Read the settings; raises CannotRunError, naming it, if one is wrong or unknown."""
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise CannotRunError(f"a CHOREO_* setting is wrong: {explain(error)}") from error
+
+
+def _refuse_misspelt(known: Sequence[str]) -> None:
+    """Raise CannotRunError if a variable is one of these settings but for a letter."""
+    for given in sorted(name.upper() for name, value in os.environ.items() if value):
+        name = given.removeprefix(_PREFIX)
+        if name == given or name in known:
+            continue
+        if meant := get_close_matches(name, known, 1, _LOOKS_LIKE):
+            raise CannotRunError(f"no setting {given}: did you mean {_PREFIX}{meant[0]}?")

@@ -20,6 +20,42 @@ def test_the_environment_wins_over_pyproject(
     assert (settings.services, settings.batch) == ("mine", 9)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("contract", "did you mean 'contracts'?"), ("zebra", "delete it")]
+)
+def test_an_unknown_setting_of_the_project_is_named(
+    name: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(f'[tool.choreo]\n{name} = "mine"\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CannotRunError) as caught:
+        load()
+    assert str(caught.value) == f"[tool.choreo] in pyproject.toml: no setting {name!r}: {hint}"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("CHOREO_DATABSE_URL", "CHOREO_DATABASE_URL"), ("choreo_prefech", "CHOREO_PREFETCH")],
+)
+def test_a_misspelt_setting_of_the_environment_is_named(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "9")
+    with pytest.raises(CannotRunError) as caught:
+        load()
+    assert str(caught.value) == f"no setting {name.upper()}: did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "name", ["SMTP_URL", "SERVICE_HOST", "TEST_SERVERS", "DATABASE_USER", "DATABASE_URL_2"]
+)
+def test_others_may_begin_with_the_same_word(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = load()
+    monkeypatch.setenv(f"CHOREO_{name}", "9")
+    monkeypatch.setenv("CHOREO_PREFECH", "")
+    assert load() == usual
+
+
 def test_each_service_has_its_own_database(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load(var="v").database_of("orders") == "sqlite:///v/orders.db"
     monkeypatch.setenv("CHOREO_DATABASE_URL", "postgresql+psycopg://h/{service}")
