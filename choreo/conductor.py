@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from choreo import conducting
 from choreo.conducting import Builder, Part
-from choreo.contract import Command, Message
+from choreo.contract import NAME, Command, Message
 from choreo.errors import DefinitionError
 from choreo.service import Deadline, Handler, Messages, Service, Step, must_reach
 from choreo.signature import (
@@ -113,6 +113,8 @@ class Conductor:
         self.service = service
         self.name = name
         where = f"{place(ends)}: conductor {name}"
+        if not NAME.fullmatch(name):
+            raise DefinitionError(f"{where}: its name is in lower case, like a module's name")
         kinds = message_types(starts, where)
         if len(kinds) != 1:
             raise DefinitionError(f"{where}: one kind of message starts it")

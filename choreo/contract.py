@@ -11,14 +11,14 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticSerializationError
 
-from choreo.errors import DefinitionError, UndeclaredResultError, UndecodableError, line
+from choreo.errors import DefinitionError, UndeclaredResultError, UndecodableError, explain
 
+#: What services, flows, ends and conductors may be called: it goes into queues, files and pictures.
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 _TOPIC = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 _SERIES = ("list", "tuple", "set", "frozenset", "dict")
 #: Keys of a schema under which there is none, but perhaps what looks like one.
 _NO_SCHEMA = ("metadata", "serialization", "default", "expected")
-#: An error names so many fields, each in so many characters; of too many it gives the number.
-_SHOWN, _LONGEST, _MOST_ERRORS = 5, 200, 1000
 _contracts: dict[tuple[str, int], type[Message]] = {}
 
 
@@ -89,7 +89,10 @@ class Message(BaseModel):
         if address is None:
             return
         if address.subject is not None and address.subject not in cls.model_fields:
-            raise DefinitionError(f"{cls.__qualname__}: no field {address.subject!r} (subject)")
+            raise DefinitionError(
+                f"{cls.__module__}.{cls.__qualname__}: its subject {address.subject!r} is none of "
+                f"its fields: {', '.join(cls.model_fields) or 'it has none'}"
+            )
         for name, field in cls.model_fields.items():
             read = field.validation_alias or name
             written = field.serialization_alias or name
@@ -193,20 +196,3 @@ def contract_of(wire_type: str) -> type[Message] | None:
 def contracts() -> Mapping[tuple[str, int], type[Message]]:
     """Every contract imported so far, by topic and version."""
     return MappingProxyType(_contracts)
-
-
-def explain(error: ValidationError) -> str:
-    """One line that names the first bad fields and what is wrong with them."""
-    count = error.error_count()
-    if count > _MOST_ERRORS:
-        return f"{count} errors, too many to name"
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    # A bad item makes its whole tuple look too short: that is no error of its own.
-    wholes = {one["loc"][:end] for one in found for end in range(len(one["loc"]))}
-    proper = [one for one in found if one["loc"] not in wholes]
-    said = [
-        line(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": "), _LONGEST)
-        for one in proper[:_SHOWN]
-    ]
-    more = f"; and {len(proper) - _SHOWN} more" if len(proper) > _SHOWN else ""
-    return "; ".join(said) + more

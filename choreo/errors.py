@@ -7,9 +7,13 @@ import re
 import traceback
 from datetime import timedelta
 
+from pydantic import ValidationError
+
 #: What a terminal, a database or UTF-8 does not take: control characters and lone surrogates.
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LONGEST_LINE, _LONGEST_TRACE = 500, 8000
+#: A bad message is told by so many fields, each in so many characters; of too many by the number.
+_SHOWN_FIELDS, _LONGEST_FIELD, _MOST_FIELDS = 5, 200, 1000
 
 
 class ChoreoError(Exception):
@@ -49,14 +53,37 @@ class Reject(ChoreoError):  # noqa: N818 - raised as an instruction, not reporte
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line, whatever the error: its type and the first line of its text."""
+    """An error in one line, whatever the error: its type and the first line of its text.
+
+    Of a message that cannot be, the fields are named.
+    """
     name = type(error).__name__
     try:
-        text = str(error)
+        if isinstance(error, ValidationError):
+            text = f"{error.title}: {explain(error)}"
+        else:
+            text = str(error)
     except Exception as other:  # noqa: BLE001 - somebody else's __str__ may do anything
         text = f"(its text cannot be read: {type(other).__name__})"
     first_line = next(iter(text.strip().splitlines()), "")
     return line(f"{name}: {first_line}" if first_line else name, _LONGEST_LINE)
+
+
+def explain(error: ValidationError) -> str:
+    """One line that names the first bad fields and what is wrong with them."""
+    count = error.error_count()
+    if count > _MOST_FIELDS:
+        return f"{count} errors, too many to name"
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    # A bad item makes its whole tuple look too short: that is no error of its own.
+    wholes = {one["loc"][:end] for one in found for end in range(len(one["loc"]))}
+    proper = [one for one in found if one["loc"] not in wholes]
+    said = [
+        line(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": "), _LONGEST_FIELD)
+        for one in proper[:_SHOWN_FIELDS]
+    ]
+    more = f"; and {len(proper) - _SHOWN_FIELDS} more" if len(proper) > _SHOWN_FIELDS else ""
+    return "; ".join(said) + more
 
 
 def trace(error: BaseException) -> str:

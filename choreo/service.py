@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import typing
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, ove
 
 from sqlalchemy import Connection, MetaData
 
-from choreo.contract import Message
+from choreo.contract import NAME, Message
 from choreo.errors import DefinitionError, describe
 from choreo.signature import Context, MessageType, Signature, message_types, place, read
 
@@ -31,7 +30,6 @@ Kind = Literal["step", "undo", "deadline"]
 Role = Literal["step", "undo", "unless", "arm", "until"]
 #: One message, or a union of several.
 Messages = type[Message] | UnionType
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 #: The queue of such a service would be the journal; its announcements would be choreo's own.
 _TAKEN = ("choreo", "journal")
 
@@ -93,7 +91,7 @@ class Step(Handler[P, R]):
             if outcome not in self.signature.publishes:
                 raise DefinitionError(
                     f"{place(fn)}: {fn.__name__} undoes {outcome.__name__}, which "
-                    f"{self.name} does not publish"
+                    f"{self.name} does not publish: an undo takes its cause, then the outcome"
                 )
         must_reach(signature.consumes, self.signature.consumes, f"{place(fn)}: {fn.__name__}")
         handler: Handler[Q, S] = Handler(self.service, fn, signature, "undo")
@@ -153,7 +151,7 @@ class Service:
 
     def __init__(self, name: str, *, tables: MetaData | None = None) -> None:
         """`name` is also its queue's and its database's; `tables` are created at start."""
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise DefinitionError(f"service {name!r}: lower case letters, digits, underscores")
         if name in _TAKEN:
             raise DefinitionError(f"service {name!r}: choreo itself uses this name; take another")
@@ -164,6 +162,7 @@ class Service:
         self.setups: list[Callable[[Connection], None]] = []
         #: By name; each has entered its handlers.
         self.conductors: dict[str, Conductor] = {}
+        self._routes: dict[MessageType, tuple[Route, ...]] | None = None
 
     def __repr__(self) -> str:
         return f"<Service {self.name}>"
@@ -200,6 +199,8 @@ class Service:
 
         def declare(fn: Callable[P, R]) -> Step[P, R]:
             step: Step[P, R] = Step(self, fn, read(fn), "step")
+            if final is not None and not (isinstance(final, str) and final.strip()):
+                raise DefinitionError(f"{step.place}: {step.name}: 'final' must say why")
             step.final = final
             if unless is not None:
                 where = f"{step.place}: {step.name}: unless"
@@ -232,8 +233,10 @@ class Service:
                 raise DefinitionError(f"{where}: its first parameter must be {armed_by.__name__}")
             if signature.is_async:
                 raise DefinitionError(f"{where}: a deadline decides and stores; make it 'def'")
-            if within.total_seconds() <= 0:
-                raise DefinitionError(f"{where}: 'within' must be longer than nothing")
+            if not isinstance(within, timedelta) or within <= timedelta():
+                raise DefinitionError(
+                    f"{where}: 'within' must be a timedelta, and longer than nothing"
+                )
             handler: Deadline[P, R] = Deadline(self, fn, signature, "deadline")
             handler.within = within
             handler.until = message_types(until, f"{where}: until")
@@ -257,6 +260,10 @@ class Service:
             raise DefinitionError(
                 f"{place(fn)}: cannot read its annotations: {describe(error)}"
             ) from error
+        if not inspect.isasyncgenfunction(fn):
+            raise DefinitionError(
+                f"{place(fn)}: write it 'async def', and 'yield' the adapter once"
+            )
         made = typing.get_args(hint)
         if not made or not isinstance(made[0], type):
             raise DefinitionError(f"{place(fn)}: annotate it '-> AsyncGenerator[YourAdapter]'")
@@ -278,11 +285,17 @@ class Service:
             )
         for name, kind in handler.signature.wants.items():
             if kind not in (Connection, Context) and not handler.is_async:
+                what = (
+                    "it takes one message; a second one is the outcome of an undo, @STEP.undo"
+                    if issubclass(kind, Message)
+                    else "a 'def' handler may take a Connection and a Context; adapters need "
+                    "'async def'"
+                )
                 raise DefinitionError(
-                    f"{handler.place}: {handler.name}: parameter {name!r}: a 'def' handler may "
-                    "take a Connection and a Context; adapters need 'async def'"
+                    f"{handler.place}: {handler.name}: parameter {name!r}: {what}"
                 )
         self.handlers[handler.name] = handler
+        self._routes = None
 
     @property
     def steps(self) -> list[Step[..., Any]]:
@@ -306,6 +319,11 @@ class Service:
         A deadline is armed and ended by the service's own events in the transaction that
         returns them, so for those no subscription is needed.
         """
+        if self._routes is None:
+            self._routes = {kind: tuple(routes) for kind, routes in self._found_routes().items()}
+        return self._routes
+
+    def _found_routes(self) -> dict[MessageType, list[Route]]:
         found: dict[MessageType, list[Route]] = {}
         for step in self.steps:
             for kind in step.signature.consumes:
@@ -323,7 +341,7 @@ class Service:
                 found.setdefault(kind, []).append(Route("arm", deadline))
             for kind in set(deadline.until) - own:
                 found.setdefault(kind, []).append(Route("until", deadline))
-        return {kind: tuple(routes) for kind, routes in found.items()}
+        return found
 
     def run(self) -> None:
         """Run this service in this process until it is told to stop."""

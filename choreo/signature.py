@@ -180,7 +180,9 @@ def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
             continue
         if one.name not in hints:
-            raise DefinitionError(f"{where}: parameter {one.name!r} has no annotation")
+            raise DefinitionError(
+                f"{where}: parameter {one.name!r} has no annotation; that says what it is given"
+            )
         found[one.name] = hints[one.name]
     if "return" not in hints:
         raise DefinitionError(f"{where}: say what it publishes, or '-> None'")
@@ -196,8 +198,8 @@ def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
     hints = hints_of(fn)
     parameters = [name for name in hints if name != "return"]
     messages = 2 if undo else 1
+    needs = "its cause, then the outcome it undoes" if undo else "the message it handles"
     if len(parameters) < messages:
-        needs = "its cause and the outcome it undoes" if undo else "the message it handles"
         raise DefinitionError(f"{where}: its first parameter must be {needs}")
     is_async = inspect.iscoroutinefunction(fn)
     wants = {name: hints[name] for name in parameters[messages:]}
@@ -209,9 +211,13 @@ def read(fn: Callable[..., Any], *, undo: bool = False) -> Signature:
                 f"{where}: an 'async def' handler calls the outside world and takes no "
                 "connection; make it two handlers and a command between them"
             )
+    kinds = [
+        message_types(hints[name], f"{where}: it must first take {needs}: parameter {name!r}")
+        for name in parameters[:messages]
+    ]
     return Signature(
-        consumes=message_types(hints[parameters[0]], where),
-        outcomes=message_types(hints[parameters[1]], where) if undo else (),
+        consumes=kinds[0],
+        outcomes=kinds[1] if undo else (),
         returns=returns(hints["return"], where),
         wants=wants,
         is_async=is_async,

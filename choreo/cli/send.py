@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from choreo import contract, discovery
 from choreo.cli import frame
 from choreo.contract import Command, Message
-from choreo.errors import CannotRunError
+from choreo.errors import CannotRunError, explain
 from choreo.identity import Ids
 from choreo.outgoing import first
 from choreo.seams import Outgoing, SystemClock
@@ -105,7 +105,7 @@ def _message(settings: Settings, kind: type[Message], body: bytes) -> Message:
     try:
         return kind.model_validate_json(body, extra="forbid")
     except ValidationError as error:
-        frame.refuse(f"not a {wire_type}: {contract.explain(error)}")
+        frame.refuse(f"not a {wire_type}: {explain(error)}")
 
 
 async def _publish(settings: Settings, outgoing: Outgoing) -> str | None:

@@ -129,6 +129,12 @@ async def calls_outside(begin: Begin) -> Paint: ...  # type: ignore[empty-body]
 def takes_no_names(begin: Begin, /) -> Paint: ...  # type: ignore[empty-body]
 
 
+@pytest.mark.parametrize("name", ["", "a & b", "House", "9", "in-house", "\u00fcber"])
+def test_a_name_is_in_lower_case(name: str) -> None:
+    with pytest.raises(DefinitionError, match=f"conductor {name}: its name is in lower case"):
+        Conductor(Service("builder"), name, starts=Begin, steps=[DIG], ends=finish)
+
+
 def painted_by(make: Callable[..., Any]) -> Ask:
     return Ask(make, good=Painted, within=SOON)
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from choreo import Command, DefinitionError, Event, UndeclaredResultError, outgoing
-from choreo.contract import contracts, decode, encode, explain, subject_of
-from choreo.errors import UndecodableError
+from choreo.contract import contracts, decode, encode, subject_of
+from choreo.errors import UndecodableError, explain
 from choreo.seams import Outgoing
 
 
@@ -75,7 +75,7 @@ def test_a_topic_reads_context_dot_name(topic: str) -> None:
 
 
 def test_a_subject_must_be_a_field() -> None:
-    with pytest.raises(DefinitionError, match="no field 'order'"):
+    with pytest.raises(DefinitionError, match="subject 'order' is none of its fields: order_id"):
 
         class Wrong(Event, topic="unit.wrong", subject="order"):
             order_id: str

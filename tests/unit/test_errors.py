@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from choreo.errors import Retry, describe, trace
 
@@ -37,6 +38,19 @@ class EvilSyntaxError(SyntaxError):
 )
 def test_an_error_is_described_in_one_line(error: BaseException, line: str) -> None:
     assert describe(error) == line
+
+
+def test_a_message_that_cannot_be_is_described_by_its_fields() -> None:
+    class Lent(BaseModel):
+        loan: str
+        days: int
+
+    with pytest.raises(ValidationError) as caught:
+        Lent.model_validate({"days": "a secret"})
+    assert describe(caught.value) == (
+        "ValidationError: Lent: loan: Field required; days: Input should be a valid integer, "
+        "unable to parse string as an integer"
+    )
 
 
 @pytest.mark.parametrize("text", ["x" * 10**7, "\ud800" * 10**6, "\n" * 10**6 + "x" * 501])

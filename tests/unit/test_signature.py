@@ -122,6 +122,7 @@ def no_annotation(asked) -> None: ...  # type: ignore[no-untyped-def]
 def no_message() -> None: ...
 def other_message(asked: str) -> None: ...
 def other_return(asked: Asked) -> int: ...  # type: ignore[empty-body]
+def two_messages(asked: Asked, yes: Yes) -> None: ...
 async def connection_outside(asked: Asked, db: Connection) -> None: ...
 def unknown(asked: NoSuchName) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def no_attribute(asked: re.NoSuchName) -> None: ...  # type: ignore[name-defined]
@@ -138,7 +139,11 @@ def no_type(asked: 3) -> None: ...  # type: ignore[valid-type]
         (bare_message, "Event has no topic"),
         (no_annotation, "'asked' has no annotation"),
         (no_message, "the message it handles"),
-        (other_message, "no event or command"),
+        (
+            other_message,
+            "first take the message it handles: parameter 'asked': .*str'> is no event",
+        ),
+        (two_messages, "parameter 'yes': it takes one message; a second one is .* of an undo"),
         (other_return, "no event or command"),
         (connection_outside, "takes no connection"),
         (unknown, "cannot read its annotations: NameError"),
@@ -151,6 +156,30 @@ def test_a_vague_handler_is_refused_where_it_stands(handler: Callable[..., Any],
     with pytest.raises(DefinitionError, match=says) as caught:
         Service("vague").on(handler)
     assert f"{__file__}:" in str(caught.value)
+
+
+def test_a_final_step_must_say_why() -> None:
+    for wrong in (True, " "):
+        with pytest.raises(DefinitionError, match=f"{__file__}:.*: answer: 'final' must say why"):
+
+            @Service("vague").on(final=wrong)  # type: ignore[arg-type]
+            def answer(asked: Asked) -> None: ...
+
+
+def test_an_adapter_that_yields_nothing_is_refused_where_it_stands() -> None:
+    with pytest.raises(DefinitionError, match=f"{__file__}:.*'yield' the adapter"):
+
+        @Service("vague").adapter  # type: ignore[arg-type]
+        async def make() -> AsyncGenerator[Adapter, None]:
+            return Adapter()  # type: ignore[return-value]
+
+
+def test_a_deadline_is_a_time_to_come() -> None:
+    for wrong in (120, timedelta(0)):
+        with pytest.raises(DefinitionError, match=f"{__file__}:.*must be a timedelta"):
+
+            @Service("vague").deadline(Asked, within=wrong, until=Yes)  # type: ignore[arg-type]
+            def answer(asked: Asked) -> None: ...
 
 
 def test_what_is_no_function_is_refused() -> None:
@@ -194,6 +223,11 @@ def test_an_undo_takes_back_what_its_step_publishes() -> None:
 
         @answer.undo
         def wrong(cause: Cancelled, outcome: Cancelled) -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"its cause, then the outcome.*'db'.*Connection'>"):
+
+        @answer.undo
+        def without_a_cause(outcome: Yes, db: Connection) -> None: ...
 
     @answer.undo
     def take_back(cause: Cancelled, outcome: Yes) -> None: ...
