@@ -1,7 +1,6 @@
 """What must be true of the examples' own books; `choreo audit` runs what is named here."""
 
 from audits.accounts import accounts, heard_once
-from audits.ends import ends
 from audits.ledgers import strangers, there
 from audits.mails import mails
 from audits.orders import orders, stock
@@ -10,7 +9,6 @@ from audits.trips import places, trips
 
 __all__ = [
     "accounts",
-    "ends",
     "heard_once",
     "mails",
     "orders",

@@ -31,7 +31,10 @@ def mails(evidence: Evidence) -> Iterator[Finding]:
                 message=message.envelope.causation,
                 handler="notifications",
             )
-    for key in sent - announced:
+    # It may have been sent before it was given up; a cancelled order then keeps it from being sent
+    # again, and so from being announced. Its dead letter tells of it.
+    given_up = {message for name, _, message in evidence.given_up if name == "notifications"}
+    for key in sent - announced - given_up:
         about = evidence.messages.get(key)
         if about is not None and about.envelope.flow in evidence.ended:
             yield Finding(

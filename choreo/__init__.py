@@ -13,6 +13,7 @@ from choreo.errors import (
     Retry,
     UndeclaredResultError,
 )
+from choreo.flow import Flow
 from choreo.service import Service
 from choreo.signature import Context
 
@@ -27,6 +28,7 @@ __all__ = [
     "DefinitionError",
     "Event",
     "Failure",
+    "Flow",
     "Reject",
     "Retry",
     "Service",

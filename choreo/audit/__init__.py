@@ -3,7 +3,8 @@
 It shares no code with what delivers messages: it would share its mistakes.
 """
 
-from choreo.audit.evidence import Announced, Evidence, Flow, Kept
+from choreo.audit.ends import ends
+from choreo.audit.evidence import Announced, Evidence, Kept, Trace
 from choreo.audit.finding import Finding, Severity
 from choreo.audit.gather import gather
 from choreo.audit.verdict import Verdict, judge, project_audits
@@ -12,10 +13,11 @@ __all__ = [
     "Announced",
     "Evidence",
     "Finding",
-    "Flow",
     "Kept",
     "Severity",
+    "Trace",
     "Verdict",
+    "ends",
     "gather",
     "judge",
     "project_audits",

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from choreo.audit.evidence import Evidence, Flow, Kept, Row
+from choreo.audit.evidence import Evidence, Kept, Row, Trace
 from choreo.audit.finding import Finding, Severity
 from choreo.contract import Event
 from choreo.service import Deadline, Handler, Step
@@ -70,7 +70,7 @@ def _owed(
 
 
 def _counted(
-    evidence: Evidence, kept: Kept, undo: Handler[..., Any], flow: Flow, steps: list[Row]
+    evidence: Evidence, kept: Kept, undo: Handler[..., Any], flow: Trace, steps: list[Row]
 ) -> Iterator[Finding]:
     """An undo that always says one thing has said it once for each outcome that is undone."""
     returns = undo.signature.returns

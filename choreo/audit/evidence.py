@@ -101,7 +101,7 @@ class Kept:
 
 
 @dataclass(slots=True)
-class Flow:
+class Trace:
     """Everything that is known of one flow."""
 
     id: str
@@ -151,7 +151,7 @@ class Evidence:
         self.messages: dict[str, Announced] = {}
         #: Ids that came with several bodies or types.
         self.clashing: dict[str, Announced] = {}
-        self.flows: dict[str, Flow] = {}
+        self.flows: dict[str, Trace] = {}
         #: Who answered what: by the cause's id and the source.
         self.answers: dict[tuple[str | None, str], list[Announced]] = defaultdict(list)
         self._arrange(messages)
@@ -184,10 +184,10 @@ class Evidence:
                 flow.inbox.append((kept, row))
                 flow.happened(row.at)
 
-    def _flow(self, identifier: str) -> Flow:
+    def _flow(self, identifier: str) -> Trace:
         flow = self.flows.get(identifier)
         if flow is None:
-            flow = self.flows[identifier] = Flow(identifier)
+            flow = self.flows[identifier] = Trace(identifier)
         return flow
 
     def _known_since(self, *, is_cut: bool) -> float:
@@ -212,7 +212,7 @@ class Evidence:
         return Severity.WRONG if self.is_settled else Severity.OPEN
 
     @cached_property
-    def ended(self) -> dict[str, Flow]:
+    def ended(self) -> dict[str, Trace]:
         """The flows in which nothing is to happen any more, by their ids."""
         return {
             one.id: one

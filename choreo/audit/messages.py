@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-from choreo.audit.evidence import DEAD, Announced, Evidence, Flow, Kept, Row
+from choreo.audit.evidence import DEAD, Announced, Evidence, Kept, Row, Trace
 from choreo.audit.finding import Finding, Severity
 from choreo.contract import Command, Event, contract_of
 from choreo.service import Handler, Route
@@ -116,11 +117,19 @@ def _was_deadline(evidence: Evidence, kept: Kept, name: str, one: Announced) -> 
     cause = str(one.envelope.causation)
     if (cause, f"{name}.arm") in kept.known:
         return True
+    if handler.conductor is None and one.envelope.command in _armed_by_own(kept, handler):
+        return True
     if one.envelope.command is not None:
         step = name.removesuffix("_late")
         return any(task.flow == one.envelope.flow and task.step == step for task in kept.tasks)
     known = evidence.messages.get(cause)
     return known is not None and known.envelope.service == kept.service.name
+
+
+def _armed_by_own(kept: Kept, handler: Handler[..., Any]) -> set[str]:
+    """The service's own messages that arm a deadline: no inbox has them, no journal commands."""
+    own = {kind.__address__.wire_type for kind in kept.service.published}
+    return own & {kind.__address__.wire_type for kind in handler.signature.consumes}
 
 
 # Cycles.
@@ -155,25 +164,23 @@ def cycles(evidence: Evidence) -> Iterator[Finding]:
 
 def missing(evidence: Evidence) -> Iterator[Finding]:
     """Whoever hears an event has handled it, or will, or keeps a dead letter of it."""
-    heard = {
-        kept.service.name: {
-            kind.__address__.wire_type: routes for kind, routes in kept.service.routes().items()
-        }
-        for kept in evidence.kept.values()
-    }
+    heard: dict[str, list[tuple[Kept, Route]]] = defaultdict(list)
+    for kept in evidence.kept.values():
+        for kind, routes in kept.service.routes().items():
+            heard[kind.__address__.wire_type] += ((kept, route) for route in routes)
     refused = _refused(evidence)
     for flow in evidence.judged.values():
         for one in flow.announced:
             if not one.in_journal:
                 yield _unsent(evidence, one)
                 continue
-            for kept in evidence.kept.values():
-                if (kept.service.name, one.id) in refused:
-                    continue
-                for route in heard[kept.service.name].get(one.envelope.type, ()):
-                    row = kept.known.get((one.id, route.key))
-                    if row is None or row.status == "begun":
-                        yield _unhandled(evidence, one, kept, route)
+            for kept, route in heard[one.envelope.type]:
+                row = kept.known.get((one.id, route.key))
+                if (row is None or row.status == "begun") and (
+                    kept.service.name,
+                    one.id,
+                ) not in refused:
+                    yield _unhandled(evidence, one, kept, route)
 
 
 def _unhandled(evidence: Evidence, one: Announced, kept: Kept, route: Route) -> Finding:
@@ -273,7 +280,7 @@ def _answer(
         )
 
 
-def _twins(evidence: Evidence, flow: Flow) -> Iterator[Finding]:
+def _twins(evidence: Evidence, flow: Trace) -> Iterator[Finding]:
     """Equal announcements of one handler for one message, where any number is allowed."""
     alike: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for one in flow.announced:
@@ -307,6 +314,7 @@ def _is_unbounded(handler: Handler[..., Any], evidence: Evidence, one: Announced
     return not exact and _bounds(handler.signature.returns)[1] is None
 
 
+@cache
 def _bounds(returns: Returns) -> tuple[int, int | None]:
     """How many events it may announce at least and at most; None is any number."""
     sizes: list[tuple[int, int | None]] = [(0, 0)] if returns.none else []

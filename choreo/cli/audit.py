@@ -40,7 +40,10 @@ def run_audit(
     """
     settings = frame.prepare()
     services = discovery.services(settings)
-    checks = audit.project_audits(settings.audits)
+    checks = [
+        audit.ends(discovery.flows(settings)),
+        *audit.project_audits(settings.audits),
+    ]
     is_watched = sys.stderr.isatty()
     with Progress(console=Console(stderr=True), transient=True, disable=not is_watched) as bar:
         task = bar.add_task("reading the journal", total=None)

@@ -42,7 +42,7 @@ def audit(system: System, *, letters: int = 0) -> None:
         *_money(system, books),
         *_points(system),
         *_mails(system),
-        *_doubled(system),
+        *repeated(system),
         *_left_over(system, letters),
         *_conducted(system),
         *_logs(system),
@@ -106,7 +106,7 @@ def _mails(system: System) -> Iterator[str]:
                 yield f"no mail about {kind.__name__} {one.id} of {one.subject or one.flow}"
 
 
-def _doubled(system: System) -> Iterator[str]:
+def repeated(system: System) -> Iterator[str]:
     """No handler answered the same message twice."""
     answers: dict[tuple[str | None, ...], list[str]] = defaultdict(list)
     for one, _ in system.heard.values():

@@ -34,7 +34,8 @@ from theatre import (
 
 from choreo import audit
 from choreo.audit import Severity, Verdict
-from choreo.settings import Settings
+from choreo.discovery import flows
+from choreo.settings import Settings, load
 from choreo.store.database import connect
 from choreo.store.tables import inbox
 from contracts.orders import OrderFulfilled
@@ -44,7 +45,7 @@ from services.orders.book import orders
 pytestmark = pytest.mark.long
 
 FLOWS = 100
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(name="played")
@@ -182,7 +183,8 @@ async def test_all_processes_after_crashes(system: SystemMaker) -> None:
 async def _audit_all(running: System) -> Verdict:
     services = list(services_of(ALL).values())
     evidence = await audit.gather(running.settings, running.url, services, is_settled=True)
-    verdict = audit.judge(evidence, audit.project_audits("audits"))
+    checks = [audit.ends(flows(load())), *audit.project_audits("audits")]
+    verdict = audit.judge(evidence, checks)
     assert running.placed.keys() <= evidence.ended.keys()
     return verdict
 

@@ -220,10 +220,10 @@ async def test_a_subject_that_no_database_takes_is_a_letter(
 async def test_a_failure_whose_record_was_committed_unheard_is_recorded_once(
     stage: StageMaker, clumsy: Clumsy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = database.ServiceDatabase._transact
+    run = database.Transactor.transact
     lost = False
 
-    def lose_one(self: database.ServiceDatabase, work: Any) -> Any:
+    def lose_one(self: database.Transactor, work: Any) -> Any:
         nonlocal lost
         result = run(self, work)
         if not lost and any("failed" in note[1] for note in getattr(result, "notes", ())):
@@ -238,7 +238,7 @@ async def test_a_failure_whose_record_was_committed_unheard_is_recorded_once(
             raise fails.pop()
 
     clumsy.acts = {"fails": act}
-    monkeypatch.setattr(database.ServiceDatabase, "_transact", lose_one)
+    monkeypatch.setattr(database.Transactor, "transact", lose_one)
     async with stage() as running:
         await running.publish(Poked(what="fails"))
         await until(lambda: running.events(Answered), "answered")

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from choreo import Ask, CannotRunError, Command, Conductor, Event, Service
-from choreo.audit import Announced, Evidence, Finding, Kept, Severity, judge, project_audits
+from choreo.audit import (
+    Announced,
+    Evidence,
+    Finding,
+    Kept,
+    Severity,
+    judge,
+    project_audits,
+)
 from choreo.audit.evidence import GRACE_S, UNSURE
 from choreo.contract import Message, encode
 from choreo.envelope import Envelope, timestamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -93,12 +94,54 @@ def test_says_what_services_there_are(make: Make, name: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_the_contracts_are_those_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"agreed_{next(_numbers)}"
+    declared = "from choreo import Event\n\nclass {}(Event, topic='{}.done'): pass\n"
+    for file, text in {
+        f"{name}/__init__.py": "",
+        f"{name}/one.py": f"import {name}_too\n" + declared.format("One", name),
+        f"{name}_too.py": declared.format("Other", f"{name}_too"),
+    }.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    found = discovery.contracts(Settings(contracts=name))
+    assert [kind.__name__ for kind in found] == ["One"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "said"),
+    [
+        ("ordr", ["order", "trip"], "no flow 'ordr': did you mean 'order'?"),
+        ("zzz", ["order", "trip"], "no flow 'zzz': there is order, trip"),
+        ("order", [], "no flow 'order': there is none"),
+    ],
+)
+def test_says_what_else_there_is(name: str, known: list[str], said: str) -> None:
+    with pytest.raises(CannotRunError) as caught:
+        discovery.named("flow", name, {one: one for one in known})
+    assert str(caught.value) == said
+    assert discovery.named("flow", "order", {"order": 7}) == 7
+
+
 def test_a_package_that_is_not_there(make: Make) -> None:
     make({})
     with pytest.raises(CannotRunError, match=r"no package 'nowhere' here: .* CHOREO_SERVICES"):
         discovery.services(Settings(services="nowhere.at.all"))
     with pytest.raises(CannotRunError, match=r"no package 'nowhere' here: .* CHOREO_CONTRACTS"):
         discovery.contracts(Settings(contracts="nowhere"))
+
+
+def test_a_module_of_the_working_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody put that folder on the path, as with a bare `pytest`."""
+    (tmp_path / "lying_here.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])
+    assert discovery.imported("lying_here").__file__ == str(tmp_path / "lying_here.py")
 
 
 def test_a_module_where_a_package_should_be(make: Make) -> None:
