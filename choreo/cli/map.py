@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+import sys
+from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
 
 from choreo import map as maps
-from choreo import mermaid
 from choreo.cli import frame
+from choreo.map import mermaid, svg
+from choreo.map.table import Row, name_of, rows
+from choreo.map.tree import tree
 
 
 def show_map(
@@ -18,8 +24,16 @@ def show_map(
         str | None,
         typer.Argument(help="Only what this message sets off: its topic or the name of its class."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all of it, as contracts/choreography.json has it.")
+    *,
+    flow: Annotated[
+        str | None, typer.Option(help="Only this flow, as the contracts declare it.")
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out a service that only watches. Repeatable."),
+    ] = None,
+    as_svg: Annotated[
+        bool, typer.Option("--svg", help="Draw it as an SVG picture, for a file.")
     ] = False,
     as_mermaid: Annotated[
         bool, typer.Option("--mermaid", help="Draw it as a Mermaid flowchart.")
@@ -27,74 +41,73 @@ def show_map(
     as_sequence: Annotated[
         bool, typer.Option("--sequence", help="Draw the conductors as Mermaid sequence diagrams.")
     ] = False,
-    without: Annotated[
-        list[str] | None,
-        typer.Option(help="With MESSAGE: leave out a service that only watches. Repeatable."),
-    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all of it, as contracts/choreography.json has it.")
+    ] = False,
 ) -> None:
-    """Show the choreography that the handlers' signatures form; asks no broker and no database."""
-    found = maps.draw(frame.prepare())
-    if without and message is None:
-        raise typer.BadParameter("--without needs a MESSAGE")
-    if message is not None:
-        found = maps.reach(found, message, without=without or ())
+    """Show the choreography that the handlers' signatures form; asks no broker and no database.
+
+    All of it is a table of the messages; what one message sets off, or a flow, is a tree.
+    """
+    if message is not None and flow is not None:
+        raise typer.BadParameter("give a MESSAGE or --flow, not both")
+    if as_svg + as_mermaid + as_sequence + as_json > 1:
+        raise typer.BadParameter("give one of --svg, --mermaid, --sequence and --json")
+    as_text = not (as_svg or as_mermaid or as_sequence or as_json)
+    drawn = maps.draw(frame.prepare(), lines=as_text)
+    if flow is not None:
+        found, title = maps.flow(drawn, flow, without=without or ()), flow
+    elif message is not None:
+        found = maps.reach(drawn, message, without=without or ())
+        title = name_of(drawn, maps.find(drawn, message))
+    else:
+        found, title = maps.leave_out(drawn, without or ()), "The choreography"
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
-        return
-    if as_mermaid:
+    elif as_svg:
+        print(svg.picture(found, title), end="")
+    elif as_mermaid:
         print(mermaid.flowchart(found))
-        return
-    if as_sequence:
+    elif as_sequence:
         print(mermaid.sequences(found))
-        return
-    console = frame.console()
-    console.print(_handlers(found), _contracts(found))
+    elif flow is not None or message is not None:
+        start = found["flows"][flow]["starts"] if flow else maps.find(drawn, message or "")
+        frame.console().print(tree(found, start))
+    else:
+        _print_table(list(rows(found)), frame.console())
 
 
-def _handlers(found: dict[str, Any]) -> Table:
-    table = Table(
-        "service", "handler", "hears", "says", "and", title="Services", title_justify="left"
-    )
-    for service, drawn in found["services"].items():
+def _print_table(messages: list[Row], console: Console) -> None:
+    """As a table in which no name is cut: side by side where there is room, else stacked."""
+    wide = _wide(messages)
+    needed = console.measure(wide, options=console.options.update(max_width=sys.maxsize)).minimum
+    console.print(wide if needed <= console.width else _narrow(messages))
+
+
+def _wide(messages: list[Row]) -> Table:
+    table = Table("message", "topic", "v", "published by", "who reacts", "undone by", "where")
+    for column in table.columns:
+        column.no_wrap = column.header != "undone by"
+    for row in messages:
         table.add_section()
-        for number, (name, handler) in enumerate(drawn["handlers"].items()):
-            table.add_row(
-                "" if number else service,
-                name,
-                _lines(handler["consumes"]),
-                _lines(handler["publishes"]),
-                _lines(_remarks(handler)),
-            )
+        first = (row.name, row.topic, str(row.version), "\n".join(row.published_by))
+        reactions = [(one.handler, one.undo, one.place) for one in row.reactions]
+        for number, reaction in enumerate(reactions or [("", "", "")]):
+            table.add_row(*(("",) * 4 if number else first), *reaction)
     return table
 
 
-def _remarks(handler: dict[str, Any]) -> list[str]:
-    found = ["calls outside"] if handler["calls_outside"] else []
-    if "conductor" in handler:
-        found.append(f"conducts {handler['conductor']}")
-    if "undoes" in handler:
-        found.append(f"undoes {handler['undoes']}")
-    if "undone_by" in handler:
-        found.append(f"undone by {handler['undone_by']}")
-    if "final" in handler:
-        found.append(f"final: {handler['final']}")
-    if "unless" in handler:
-        found.append(f"unless {', '.join(handler['unless'])}")
-    if "within_s" in handler:
-        found.append(f"after {handler['within_s']:g} s without {' or '.join(handler['until'])}")
-    return found
-
-
-def _contracts(found: dict[str, Any]) -> Table:
-    table = Table(
-        "contract", "kind", "said by", "heard by", title="Contracts", title_justify="left"
-    )
-    for wire_type, drawn in found["contracts"].items():
-        table.add_row(
-            wire_type, drawn["kind"], _lines(drawn["published_by"]), _lines(drawn["heard_by"])
-        )
+def _narrow(messages: list[Row]) -> Table:
+    """Below each other, and indented, what stands side by side in the wide table."""
+    heads = ("message", "topic, version", "published by"), ("who reacts", "undone by", "where")
+    table = Table(*(Column(_stacked(*one)) for one in heads), show_lines=True)
+    for row in messages:
+        said = _stacked(row.name, f"{row.topic} v{row.version}", *row.published_by)
+        reactions = (_stacked(one.handler, one.undo, one.place) for one in row.reactions)
+        table.add_row(said, Group(*reactions))
     return table
 
 
-def _lines(parts: list[str]) -> str:
-    return "\n".join(parts)
+def _stacked(first: str, *below: str) -> Group:
+    under = (Padding(Text(one, "dim", overflow="fold"), (0, 0, 0, 2)) for one in below if one)
+    return Group(Text(first, overflow="fold"), *under)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from choreo import map as maps
-from choreo import mermaid
-from choreo.cli import app, frame
-from choreo.errors import CannotRunError
+from choreo.map.table import Reaction, Row, rows
 from choreo.settings import Settings
 
 _AGREED = """
@@ -43,6 +39,13 @@ class Over(Event, topic="MAP.over"):
 
 class Taken(Event, topic="MAP.taken"):
     pass
+"""
+
+_FLOWS = """
+from choreo import Flow
+from AGREED.all import Over, Refused, Want
+
+gift = Flow("gift", starts=Want, ends={"over": Over, "refused": Refused}, fails=["over"])
 """
 
 _GIVER = """
@@ -93,6 +96,7 @@ def drawn(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: Any) -> d
     for path, text in {
         f"{agreed}/__init__.py": "",
         f"{agreed}/all.py": _AGREED,
+        f"{agreed}/flows.py": _FLOWS,
         f"{parts}/__init__.py": "",
         f"{parts}/giver/__init__.py": _GIVER,
         f"{parts}/watcher.py": _WATCHER,
@@ -101,7 +105,8 @@ def drawn(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: Any) -> d
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text.replace("AGREED", agreed).replace("MAP", topic))
     monkeypatch.syspath_prepend(tmp_path)
-    found = json.dumps(maps.draw(Settings(services=parts, contracts=agreed)))
+    lines = getattr(request, "param", False)
+    found = json.dumps(maps.draw(Settings(services=parts, contracts=agreed), lines=lines))
     named: dict[str, Any] = json.loads(
         found.replace(topic, "map").replace(agreed, "agreed").replace(parts, "parts")
     )
@@ -174,236 +179,30 @@ def test_services(drawn: dict[str, Any]) -> None:
     assert (see["final"], see["unless"]) == ("seen is seen", ["map.over.v1"])
 
 
-# What one message sets off.
-
-
-def handlers(drawn: dict[str, Any]) -> dict[str, list[str]]:
-    return {service: list(one["handlers"]) for service, one in drawn["services"].items()}
-
-
-def handler(consumes: str, publishes: str, **more: Any) -> dict[str, Any]:
-    takes, says = consumes.split(), publishes.split()
-    return {"kind": "step", "calls_outside": False, "consumes": takes, "publishes": says, **more}
-
-
-#: What a conductor's service has besides.
-TRIP = {
-    "starts": "a.go.v1",
-    "stages": [
-        [
-            {
-                "step": "book",
-                "sends": ["a.book.v1"],
-                "each": True,
-                "good": ["a.booked.v1"],
-                "bad": [],
-                "undo": ["a.unbook.v1"],
-                "undone": ["a.free.v1"],
-            }
-        ]
-    ],
-    "ends": ["a.over.v1"],
-    "fails": [],
-}
-#: What a deadline has besides.
-LATE: dict[str, Any] = {"kind": "deadline", "within_s": 5.0, "until": ["a.booked.v1"]}
-
-
-def conducted() -> dict[str, Any]:
-    """A conductor `trip` in `desk`, which asks `hotel`; `desk` does other things as well."""
-    services = {
-        "audit": {"hear": handler("a.booked.v1 a.paid.v1 a.over.v1 a.other.v1", "")},
-        "desk": {
-            "take": handler("a.want.v1", "a.go.v1 a.no.v1"),
-            "begin_trip": handler("a.go.v1", "a.book.v1", conductor="trip"),
-            "book_done": handler("a.booked.v1", "a.over.v1", conductor="trip"),
-            "book_late": handler("a.book.v1", "a.unbook.v1", conductor="trip", **LATE),
-            "count": handler("a.booked.v1", ""),
-        },
-        "hotel": {
-            "book": handler("a.book.v1", "a.booked.v1", undone_by="cancel"),
-            "cancel": handler("a.unbook.v1 a.gone.v1", "a.free.v1", kind="undo", undoes="book"),
-            "ask": handler("a.other.v1", "a.booked.v1", calls_outside=True),
-        },
-        "purse": {
-            "pay": handler("a.paid.v1", "a.receipt.v1", undone_by="return"),
-            "return": handler("a.over.v1", "a.returned.v1", kind="undo", undoes="pay"),
-        },
-    }
-    hearers = {"a.book.v1": ["hotel"], "a.unbook.v1": ["hotel"], "a.over.v1": ["audit", "purse"]}
-    kinds = {
-        kind
-        for one in services.values()
-        for handler in one.values()
-        for kind in (*handler["consumes"], *handler["publishes"])
-    }
-    return {
-        "contracts": {
-            kind: {
-                "class": f"agreed.{kind.split('.')[1].title()}",
-                "topic": kind.removesuffix(".v1"),
-                "kind": "event",
-                "published_by": [],
-                "heard_by": hearers.get(kind, []),
-            }
-            for kind in sorted(kinds)
-        },
-        "services": {
-            name: {"queue": name, "handlers": one}
-            | ({"conductors": {"trip": TRIP}} if name == "desk" else {})
-            for name, one in sorted(services.items())
-        },
+def test_flows(drawn: dict[str, Any]) -> None:
+    assert drawn["flows"] == {
+        "gift": {
+            "starts": "map.want.v1",
+            "ends": {"over": "map.over.v1", "refused": "map.refused.v1"},
+            "fails": ["over"],
+        }
     }
 
 
-def test_what_a_message_sets_off() -> None:
-    found = maps.reach(conducted(), "Want")
-    assert handlers(found) == {
-        "audit": ["hear"],
-        "desk": ["take", "begin_trip", "book_done", "book_late", "count"],
-        "hotel": ["book", "cancel"],
-    }
-    assert list(found["contracts"]) == [
-        "a.book.v1", "a.booked.v1", "a.free.v1", "a.go.v1", "a.no.v1", "a.over.v1", "a.unbook.v1",
-        "a.want.v1",
-    ]  # fmt: skip
-    # Of what a handler takes, only what comes.
-    hotel = found["services"]["hotel"]["handlers"]
-    assert hotel["cancel"]["consumes"] == ["a.unbook.v1"]
-    assert found["services"]["audit"]["handlers"]["hear"]["consumes"] == [
-        "a.booked.v1", "a.over.v1",
-    ]  # fmt: skip
-
-
-def test_a_conductor_takes_part_only_where_it_begins() -> None:
-    found = maps.reach(conducted(), "a.other")
-    assert handlers(found) == {"audit": ["hear"], "desk": ["count"], "hotel": ["ask"]}
-    assert "conductors" not in found["services"]["desk"]
-    assert maps.reach(conducted(), "Go")["services"]["desk"]["conductors"] == {"trip": TRIP}
-    assert list(found["contracts"]) == ["a.booked.v1", "a.other.v1"]
-
-
-def test_an_undo_takes_part_only_where_its_step_does() -> None:
-    assert handlers(maps.reach(conducted(), "a.over.v1")) == {"audit": ["hear"]}
-    found = maps.reach(conducted(), "a.paid.v1")
-    assert handlers(found) == {"audit": ["hear"], "purse": ["pay"]}
-
-
-def test_a_service_that_only_watches_is_left_out() -> None:
-    drawn = conducted()
-    found = maps.reach(drawn, "a.want", without=("audit", "hotel"))
-    assert handlers(found) == {"desk": ["take", "begin_trip", "book_late"]}
-    assert drawn == conducted()
-
-
-def test_nobody_reacts() -> None:
-    found = maps.reach(conducted(), "Free")
-    assert (found["services"], list(found["contracts"])) == ({}, ["a.free.v1"])
-
-
-@pytest.mark.parametrize(
-    ("message", "without", "why"),
-    [
-        ("a.wnt", (), r"^no message 'a\.wnt'; did you mean 'a\.want'\?$"),
-        ("wholly else", (), "^no message 'wholly else'$"),
-        ("a.want", ("audit", "who", "nobody"), "^no service nobody, who$"),
-    ],
-)
-def test_what_there_is_not(message: str, without: tuple[str, ...], why: str) -> None:
-    with pytest.raises(CannotRunError, match=why):
-        maps.reach(conducted(), message, without=without)
-
-
-def test_a_conductor_is_one_box_with_six_corners() -> None:
-    found = maps.reach(conducted(), "Want", without=("audit",))
-    assert (
-        mermaid.flowchart(found)
-        == """\
-flowchart LR
-  subgraph desk
-    desk.take[take]
-    desk.trip{{trip}}
-    desk.count[count]
-  end
-  subgraph hotel
-    hotel.book[book]
-    hotel.cancel[cancel]
-  end
-  desk.take --> a.go.v1>Go]
-  desk.take --> a.no.v1>No]
-  desk.trip --> a.book.v1>Book]
-  desk.trip --> a.over.v1>Over]
-  desk.trip --> a.unbook.v1>Unbook]
-  hotel.book --> a.booked.v1>Booked]
-  hotel.cancel --> a.free.v1>Free]
-  a.want.v1>Want] --> desk.take
-  a.go.v1>Go] --> desk.trip
-  a.booked.v1>Booked] --> desk.trip
-  a.booked.v1>Booked] --> desk.count
-  a.book.v1>Book] --> hotel.book
-  a.unbook.v1>Unbook] -.-> hotel.cancel"""
+@pytest.mark.parametrize("drawn", [True], indirect=True)
+def test_a_line_for_each_message(drawn: dict[str, Any]) -> None:
+    given, over, refused, taken, want = rows(drawn)
+    assert want == Row(
+        "Want", "map.want", 1, (),
+        (
+            Reaction("giver.give", "take", "parts/giver/__init__.py:8"),
+            Reaction("giver.hurry", "2 min without Taken or Refused", "parts/giver/__init__.py:20"),
+        ),
+    )  # fmt: skip
+    assert (given.version, given.published_by) == (2, ("giver.give",))
+    assert given.reactions[0] == Reaction(
+        "a_watcher.see", "final: seen is seen", "parts/watcher.py:7"
     )
-
-
-def test_what_a_conductor_does_step_by_step() -> None:
-    assert (
-        mermaid.sequences(maps.reach(conducted(), "Want"))
-        == """\
-sequenceDiagram
-  participant desk
-  Note over desk: Go
-  desk->>hotel: each Book
-  hotel-->>desk: Booked
-  desk-)audit: Over
-  opt a step was refused, or not answered in time: newest first
-    desk->>hotel: each Unbook
-    hotel-->>desk: Free
-  end"""
-    )
-    assert mermaid.sequences(maps.reach(conducted(), "a.other")) == ""
-
-
-def test_a_call_outside_is_a_rounded_box() -> None:
-    found = mermaid.flowchart(maps.reach(conducted(), "a.other"))
-    assert "    hotel.ask([ask])\n" in found
-    assert "    desk.count[count]\n" in found
-
-
-@pytest.fixture
-def choreo(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What `choreo map` prints of the conducted trip."""
-    monkeypatch.setattr(frame, "prepare", Settings)
-    monkeypatch.setattr(maps, "draw", lambda _: conducted())
-
-    def run(*arguments: str) -> str:
-        result = CliRunner().invoke(app, ["map", *arguments])
-        if result.exception is not None:
-            raise result.exception
-        return result.stdout
-
-    return run
-
-
-def test_the_command_draws_what_a_message_sets_off(choreo: Callable[..., str]) -> None:
-    drawn = maps.reach(conducted(), "a.want", without=("audit", "hotel"))
-    chosen = ("a.want", "--without", "audit", "--without", "hotel")
-    assert json.loads(choreo(*chosen, "--json")) == drawn
-    assert choreo("a.want", "--sequence").startswith("sequenceDiagram\n  participant desk\n")
-    assert choreo(*chosen, "--mermaid") == f"{mermaid.flowchart(drawn)}\n"
-    assert json.loads(choreo("--json")) == conducted()
-
-
-def test_the_command_tells_what_a_conductor_does(choreo: Callable[..., str]) -> None:
-    shown = choreo("a.want.v1")
-    lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert any("begin_trip" in line and "conducts trip" in line for line in lines)
-    assert any("cancel" in line and "undoes book" in line for line in lines)
-    assert "count" in shown
-    assert "return" not in shown
-
-
-def test_the_command_names_what_there_is_not(choreo: Callable[..., str]) -> None:
-    with pytest.raises(CannotRunError, match="no message 'nothing'"):
-        choreo("nothing")
-    with pytest.raises(CannotRunError, match="no service who"):
-        choreo("a.want", "--without", "who")
+    assert [(one.handler, one.undo) for one in over.reactions] == [("giver.take", "undoes give")]
+    assert (refused.published_by, refused.reactions) == (("giver.give",), ())
+    assert taken.published_by == ("giver.take",)

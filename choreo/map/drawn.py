@@ -1,34 +1,33 @@
-"""The choreography as the signatures tell it: who says what, and who hears it."""
+"""Reads from the signatures who says what, who hears it, and how each flow begins and ends."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Collection, Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from choreo import discovery
 from choreo.conducting import Part
 from choreo.conductor import Conductor
-from choreo.contract import Command, contracts
-from choreo.errors import CannotRunError
+from choreo.contract import Command
+from choreo.flow import Flow
 from choreo.service import Deadline, Handler, Service, Step
 from choreo.settings import Settings
 from choreo.signature import MessageType
 
 Json = dict[str, Any]
-_SIDES = ("published_by", "heard_by")
 
 
-def draw(settings: Settings) -> Json:
+def draw(settings: Settings, *, lines: bool = False) -> Json:
     """The whole choreography, in a stable order; no broker and no database is asked.
 
     `contracts` says of each wire type where it travels, what it carries, which services publish
-    it and which queues hear it; `services` says what each handler does with it.
+    it and which queues hear it; `services` says what each handler does with it; `flows` says what
+    each starts with, and how it may end. `lines`: say of each place its line, too; in a file that
+    is kept, it would make every edit a change.
     """
-    discovery.contracts(settings)
+    flows = discovery.flows(settings)
     services = sorted(discovery.services(settings), key=lambda one: one.name)
     package = importlib.import_module(settings.services)
     root = Path(package.__path__[0]).resolve().parents[settings.services.count(".")]
@@ -39,88 +38,21 @@ def draw(settings: Settings) -> Json:
                 _kinds(settings, services), key=lambda one: one.__address__.wire_type
             )
         },
-        "services": {service.name: _service(service, root) for service in services},
+        "services": {service.name: _service(service, root, lines) for service in services},
+        "flows": {flow.name: _flow(flow) for flow in flows},
     }
 
 
-def reach(drawn: Json, message: str, *, without: Collection[str] = ()) -> Json:
-    """The part of the choreography that one message sets off, as far as anybody reacts.
-
-    `message`: a wire type, a topic or the name of a class. `without`: services that only watch.
-    A handler of a conductor takes part only where a run of it begins; an undo only where its step
-    does. Raises CannotRunError if there is no such message, or no such service.
-    """
-    if unknown := set(without) - set(drawn["services"]):
-        raise CannotRunError(f"no service {', '.join(sorted(unknown))}")
-    handlers = {
-        (service, name): handler
-        for service, one in drawn["services"].items()
-        for name, handler in one["handlers"].items()
-        if service not in without
-    }
-    sent, active = {_find(drawn, message)}, set[tuple[str, str]]()
-    while True:
-        begun = {
-            key
-            for key, handler in handlers.items()
-            if sent.intersection(handler["consumes"]) and _may_act(key, handler, active)
-        }
-        if begun <= active:
-            break
-        active |= begun
-        sent.update(kind for key in begun for kind in handlers[key]["publishes"])
-    services: Json = {}
-    for service, name in (key for key in handlers if key in active):
-        handler = dict(handlers[service, name])
-        handler["consumes"] = [kind for kind in handler["consumes"] if kind in sent]
-        found = services.setdefault(service, {"queue": service, "handlers": {}})
-        found["handlers"][name] = handler
-        if (conductor := handler.get("conductor")) is not None:
-            table = drawn["services"][service]["conductors"][conductor]
-            found.setdefault("conductors", {})[conductor] = table
-    kinds = sent.union(*(_in_table(table) for one in services.values() for table in _tables(one)))
-    contracts = {
-        kind: one | {side: [name for name in one[side] if name in services] for side in _SIDES}
-        for kind, one in drawn["contracts"].items()
-        if kind in kinds
-    }
-    return {"contracts": contracts, "services": services}
-
-
-def _tables(service: Json) -> Iterable[Json]:
-    found: Iterable[Json] = service.get("conductors", {}).values()
-    return found
-
-
-def _in_table(table: Json) -> set[str]:
-    """Every message that a conductor's table speaks of."""
-    found = {table["starts"], *table["ends"], *table["fails"]}
-    for part in (part for stage in table["stages"] for part in stage):
-        found.update(*(part.get(name, ()) for name in ("sends", "good", "bad", "undo", "undone")))
-    return found
-
-
-def _may_act(key: tuple[str, str], handler: Json, active: Collection[tuple[str, str]]) -> bool:
-    service, name = key
-    if "conductor" in handler and name != (begins := f"begin_{handler['conductor']}"):
-        return (service, begins) in active
-    return "undoes" not in handler or (service, handler["undoes"]) in active
-
-
-def _find(drawn: Json, message: str) -> str:
-    for wire_type, contract in drawn["contracts"].items():
-        names = (wire_type, contract["topic"], contract["class"].rpartition(".")[2])
-        if message in names:
-            return str(wire_type)
-    meant = get_close_matches(message, [one["topic"] for one in drawn["contracts"].values()], 1)
-    hint = f"; did you mean {meant[0]!r}?" if meant else ""
-    raise CannotRunError(f"no message {message!r}{hint}")
+def handlers(drawn: Json) -> Iterator[tuple[str, str, Json]]:
+    """Every handler of a choreography, with the name of its service and its own."""
+    for service, what in drawn["services"].items():
+        for name, handler in what["handlers"].items():
+            yield service, name, handler
 
 
 def _kinds(settings: Settings, services: Iterable[Service]) -> set[MessageType]:
     """The project's contracts, and any other that its services speak of."""
-    inside = f"{settings.contracts}."
-    kinds = {kind for kind in contracts().values() if f"{kind.__module__}.".startswith(inside)}
+    kinds = set(discovery.contracts(settings))
     for service in services:
         kinds.update(service.published, service.routes())
     return kinds
@@ -142,11 +74,12 @@ def _contract(kind: MessageType, services: Iterable[Service]) -> Json:
     }
 
 
-def _service(service: Service, root: Path) -> Json:
+def _service(service: Service, root: Path, lines: bool) -> Json:
     found: Json = {
         "queue": service.name,
         "handlers": {
-            handler.name: _handler(service, handler, root) for handler in service.handlers.values()
+            handler.name: _handler(service, handler, _place(handler, root, lines))
+            for handler in service.handlers.values()
         },
     }
     if service.conductors:
@@ -179,13 +112,13 @@ def _part(part: Part) -> Json:
     return found
 
 
-def _handler(service: Service, handler: Handler[..., Any], root: Path) -> Json:
+def _handler(service: Service, handler: Handler[..., Any], place: str) -> Json:
     """What a handler does; what does not apply to it is left out."""
     signature = handler.signature
     found: Json = {
         "kind": handler.kind,
         "summary": handler.summary,
-        "place": _place(handler, root),
+        "place": place,
         "calls_outside": handler.is_async,
         "consumes": _wire_types(signature.consumes),
         "publishes": _wire_types(signature.publishes),
@@ -210,10 +143,20 @@ def _handler(service: Service, handler: Handler[..., Any], root: Path) -> Json:
     return found
 
 
-def _place(handler: Handler[..., Any], root: Path) -> str:
-    """The handler's file, relative to the project; a line would make every edit a change."""
-    file = Path(inspect.unwrap(handler.fn).__code__.co_filename).resolve()
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+def _place(handler: Handler[..., Any], root: Path, lines: bool) -> str:
+    """Where the handler stands, relative to the project."""
+    name, _, line = handler.place.rpartition(":")
+    file = Path(name).resolve()
+    shown = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+    return f"{shown}:{line}" if lines else shown
+
+
+def _flow(flow: Flow) -> Json:
+    return {
+        "starts": flow.starts.__address__.wire_type,
+        "ends": {word: kind.__address__.wire_type for word, kind in flow.ends.items()},
+        "fails": [word for word in flow.ends if word in flow.fails],
+    }
 
 
 def _wire_types(kinds: Iterable[MessageType]) -> list[str]:
