@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
@@ -12,9 +17,11 @@ import typer
 
 from choreo.cli import dead
 from choreo.cli.audit import run_audit
+from choreo.cli.check import check
 from choreo.cli.declare import declare
 from choreo.cli.doctor import doctor
 from choreo.cli.map import show_map
+from choreo.cli.rehearse import rehearse
 from choreo.cli.replay import replay
 from choreo.cli.run import run
 from choreo.cli.runs import show_runs
@@ -24,6 +31,8 @@ from choreo.cli.watch import watch
 from choreo.errors import CannotRunError, DefinitionError
 from choreo.process import CANNOT_RUN
 
+#: Nobody reads the output any more: what a shell says of programs that SIGPIPE has ended.
+_UNREAD = 128 + signal.SIGPIPE
 #: Each command, with examples.
 _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
     "up": (up, ("choreo up", "CHOREO_AMQP_URL=amqp://guest:guest@localhost/ choreo up")),
@@ -33,8 +42,13 @@ _COMMANDS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
                     "choreo send orders.place.v1 < order.json")),
     "watch": (watch, ("choreo watch", "choreo watch 01a1f81d-ebf3-7000-845a-43cfb832a096")),
     "declare": (declare, ("choreo declare",)),
-    "map": (show_map, ("choreo map", "choreo map OrderPlaced", "choreo map travel.book --mermaid",
+    "map": (show_map, ("choreo map", "choreo map OrderPlaced",
+                       "choreo map --flow order --svg > order.svg",
                        "choreo map --json > contracts/choreography.json")),
+    "check": (check, ("choreo check", "choreo check order trip", "choreo check --json")),
+    "rehearse": (rehearse, ("choreo rehearse", "choreo rehearse --runs 5000 --flow order",
+                            "choreo rehearse --seed 17", "choreo rehearse --trace found.json",
+                            "choreo rehearse --seed 100000 --minutes 10 --json")),
     "doctor": (doctor, ("choreo doctor", "choreo doctor --json", "choreo doctor --prune",
                         "choreo doctor --prune --yes")),
     "audit": (run_audit, ("choreo audit", "choreo audit --settled --json",
@@ -54,11 +68,45 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; what is wrong with the surroundings is one line and exit code 2."""
+    # A stream that has no sign for a letter gets it as JSON writes it: --json stays what it is.
+    codecs.register_error("json", _as_json_has_it)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="json")
+    try:
+        _run()
+    except (BrokenPipeError, SystemExit) as ended:
+        # Typer and rich end with 1 where they cannot write, which here is something wrong.
+        if not any(isinstance(one, BrokenPipeError) for one in (ended, ended.__context__)):
+            raise
+        _say_the_rest_to_nobody()
+        raise SystemExit(_UNREAD) from None
+
+
+def _run() -> None:
     try:
         app(prog_name="choreo")
     except (CannotRunError, DefinitionError) as error:
         print(f"choreo: {error}", file=sys.stderr)
         raise SystemExit(CANNOT_RUN) from None
+    finally:
+        print(end="", flush=True)  # at its very end nobody would notice that this fails
+
+
+def _say_the_rest_to_nobody() -> None:
+    """Have the interpreter write at its end what it could not, without a word about it.
+
+    As https://docs.python.org/3/library/signal.html#note-on-sigpipe says.
+    """
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nobody, stream)
+
+
+def _as_json_has_it(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _version(wanted: bool) -> None:

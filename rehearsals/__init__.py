@@ -1,0 +1,1 @@
+"""What `choreo rehearse` needs of this project: the outside world, stories and invariants."""
