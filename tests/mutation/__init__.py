@@ -1,0 +1,1 @@
+"""Deliberate faults in the services' code, each of which a check or a rehearsal must find."""
