@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from choreo.errors import CannotRunError
 from choreo.node import end_with_parent
@@ -25,12 +25,31 @@ STEADY_S = 60.0
 _LONGEST_LINE = 64 * 1024 * 1024
 
 
+class Child(Protocol):
+    """A process that was started, as asyncio's own look."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and that of its group."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, negative for a signal; None while it runs."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """What it says."""
+
+    async def wait(self) -> int:
+        """Wait until it has ended; gives its exit code."""
+
+
 @dataclass(slots=True, eq=False)
-class _Child:
+class _Kept:
     name: str
     argv: Sequence[str]
     env: Mapping[str, str] | None
-    process: Process
+    process: Child
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -45,7 +64,7 @@ class Supervisor:
     def __init__(self, on_line: Callable[[str, str], None], *, grace_s: float = 25.0) -> None:
         self._on_line = on_line
         self._grace_s = grace_s
-        self._children: dict[str, tuple[_Child, asyncio.Task[None]]] = {}
+        self._children: dict[str, tuple[_Kept, asyncio.Task[None]]] = {}
 
     async def __aenter__(self) -> Self:
         """Start nothing yet."""
@@ -70,7 +89,7 @@ class Supervisor:
         if name in self._children:
             raise ValueError(f"{name} is running already")
         try:
-            child = _Child(name, argv, env, await _spawn(argv, env))
+            child = _Kept(name, argv, env, await self.spawn(argv, env))
         except OSError as error:
             raise CannotRunError(f"{name} cannot be started ({argv[0]}): {error}") from error
         self._children[name] = child, asyncio.create_task(self._keep(child))
@@ -101,7 +120,20 @@ class Supervisor:
                 _signal(child, signal.SIGKILL)
         await keeper
 
-    async def _keep(self, child: _Child) -> None:
+    async def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None) -> Child:
+        """Start a process in a session of its own, so that a Ctrl-C reaches it through us."""
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            env=env,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            start_new_session=True,
+            preexec_fn=end_with_parent,
+            limit=_LONGEST_LINE,
+        )
+
+    async def _keep(self, child: _Kept) -> None:
         loop = asyncio.get_running_loop()
         wait_s = AGAIN_FIRST_S
         while True:
@@ -117,13 +149,13 @@ class Supervisor:
                 return
             wait_s = min(wait_s * 2, AGAIN_LONGEST_S)
             try:
-                child.process = await _spawn(child.argv, child.env)
+                child.process = await self.spawn(child.argv, child.env)
             except OSError as error:
                 self._on_line(child.name, f"cannot be started: {error}")
             if child.stopping.is_set():  # somebody said so while it started
                 _signal(child, signal.SIGTERM)
 
-    async def _until_ended(self, child: _Child) -> str:
+    async def _until_ended(self, child: _Kept) -> str:
         """Hand over what the process says; gives how it ended."""
         output = child.process.stdout
         if output is None:
@@ -134,21 +166,7 @@ class Supervisor:
         return f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
 
 
-async def _spawn(argv: Sequence[str], env: Mapping[str, str] | None) -> Process:
-    """Start a process in a session of its own, so that a Ctrl-C reaches it through us."""
-    return await asyncio.create_subprocess_exec(
-        *argv,
-        env=env,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
-        start_new_session=True,
-        preexec_fn=end_with_parent,
-        limit=_LONGEST_LINE,
-    )
-
-
-def _signal(child: _Child, number: signal.Signals) -> None:
+def _signal(child: _Kept, number: signal.Signals) -> None:
     """Signal a process and what it started."""
     with suppress(ProcessLookupError):
         os.killpg(child.process.pid, number)

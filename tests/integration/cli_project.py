@@ -114,10 +114,15 @@ class Project:
 
     @contextmanager
     def running(self, *words: str) -> Iterator[Running]:
-        """Run a command in the background, what it prints in a file."""
+        """Run a command in the background, what it prints in a file, and in a failure's note."""
         log = self.folder / f"{words[0]}.log"
-        with log.open("w") as output, self._background(words, output) as process:
-            yield Running(process, log)
+        with log.open("w") as output:
+            try:
+                with self._background(words, output) as process:
+                    yield Running(process, log)
+            except BaseException as failure:
+                failure.add_note(f"{' '.join(words)} said:\n{log.read_text()}")
+                raise
 
     @contextmanager
     def piped(self, *words: str) -> Iterator[subprocess.Popen[str]]:

@@ -9,18 +9,17 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forked import ForkingSupervisor
 from stage import until
-
-from choreo.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
 #: For what takes a second, and many where the machine is busy with other things.
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,9 @@ class Processes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start nothing but the outside world; end everything with the block."""
-        async with Supervisor(lambda name, line: self.logs.append(_said(name, line))) as supervisor:
+        async with ForkingSupervisor(
+            lambda name, line: self.logs.append(_said(name, line))
+        ) as supervisor:
             self._supervisor = supervisor
             await self._spawn({one: f"sandboxes.{one}" for one in self.sandboxes})
             yield
@@ -121,10 +122,11 @@ class Processes:
         )
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        """Send a signal to a process that is there."""
+        """Send a signal to a process that is there, or has ended this very moment."""
         pid = self.pid(name)
         assert pid is not None, f"{name} is down already"
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def environment(url: str, database_url: str, var: Path, **given: object) -> dict[str, str]:

@@ -6,25 +6,20 @@ from collections.abc import Iterable
 from datetime import date
 
 from choreo import Event
-from contracts.accounts import AccountRegistered, AccountRejected, RegisterAccount
+from choreo.contract import Message
+from choreo.discovery import flows
+from choreo.settings import Settings
+from contracts.accounts import RegisterAccount
 from contracts.customers import Customer
 from contracts.orders import (
     Line,
-    OrderCancelled,
-    OrderFulfilled,
-    OrderRejected,
     PlaceOrder,
     ProcessOrder,
 )
 from contracts.travel import (
-    ConfirmationRejected,
     ConfirmReservation,
     Leg,
     ReserveTrip,
-    TripCancelled,
-    TripConfirmed,
-    TripRejected,
-    TripReserved,
     Way,
 )
 from sandboxes import carrier, gateway
@@ -33,19 +28,10 @@ from sandboxes import carrier, gateway
 Order = PlaceOrder | ProcessOrder
 Start = Order | ReserveTrip | ConfirmReservation | RegisterAccount
 
-_ORDER_ENDS: dict[type[Event], str] = {
-    OrderFulfilled: "fulfilled", OrderCancelled: "cancelled", OrderRejected: "rejected",
-}  # fmt: skip
 #: How a flow may end, by the command that began it.
-ENDS: dict[type[Start], dict[type[Event], str]] = {
-    PlaceOrder: _ORDER_ENDS,
-    ProcessOrder: _ORDER_ENDS,
-    ReserveTrip: {TripReserved: "reserved", TripRejected: "rejected"},
-    ConfirmReservation: {
-        TripConfirmed: "confirmed", TripCancelled: "cancelled", ConfirmationRejected: "refused",
-    },
-    RegisterAccount: {AccountRegistered: "registered", AccountRejected: "rejected"},
-}  # fmt: skip
+ENDS: dict[type[Message], dict[type[Event], str]] = {
+    one.starts: {kind: name for name, kind in one.ends.items()} for one in flows(Settings())
+}
 END_NAMES = {
     kind.__address__.wire_type: name for ends in ENDS.values() for kind, name in ends.items()
 }

@@ -60,6 +60,7 @@ class System(Processes, Record):
         Record.__init__(self, url)
         env = environment(url, database_url, var, **given)
         Processes.__init__(self, services, cast.sandboxes(services), var, env)
+        self.database_url = database_url
         self.settings = Settings(amqp_url=url, database_url=database_url, var=var)
         #: Every flow begun, by its id.
         self.placed: dict[str, Start] = {}

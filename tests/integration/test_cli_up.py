@@ -115,6 +115,10 @@ async def test_brings_a_broker_of_its_own_where_none_is_set(tmp_path: Path) -> N
     after = project.choreo("send", "shop.ask_price", '{"id": "a"}')
     assert after.returncode == 2
     assert "no broker: set CHOREO_AMQP_URL, or start a private one" in after.stderr
+    # The broker is back some time before the journal is, a stream.
+    with project.running("up") as up:
+        await up.says("all 2 services are running", within_s=120)
+        assert up.end(signal.SIGINT) == 130
 
 
 @pytest.mark.parametrize("words", [("declare",), ("run", "shop"), ("up",)])

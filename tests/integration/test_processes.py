@@ -37,6 +37,8 @@ from contracts.travel import (
 from sandboxes import carrier, gateway
 from services.audit.chain import records
 
+pytestmark = pytest.mark.long_on_postgres
+
 BOTH_WAYS = pytest.mark.parametrize("way", ["conducted", "choreographed"])
 
 
@@ -173,7 +175,6 @@ async def test_trips(system: SystemMaker, way: Way) -> None:
         assert why["trip-declined"] == "the card was declined"
 
 
-@pytest.mark.long_on_postgres
 @BOTH_WAYS
 async def test_trips_that_cannot_be(system: SystemMaker, way: Way) -> None:
     day, eve = date(2030, 5, 1), date(2030, 4, 30)
@@ -228,7 +229,6 @@ async def test_trips_that_cannot_be(system: SystemMaker, way: Way) -> None:
         audit(running)
 
 
-@pytest.mark.long_on_postgres
 async def test_duplicates_change_nothing(system: SystemMaker) -> None:
     """Every command and every event comes once more, when all is over."""
     async with system(ALL) as running:

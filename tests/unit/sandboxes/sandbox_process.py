@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def spawn(name: str, var: Path, *arguments: str) -> subprocess.Popen[str]:
