@@ -21,7 +21,8 @@ from choreo.errors import CannotRunError
 from choreo.rabbitmq.messages import delivery_of
 from choreo.seams import Delivery, Outgoing
 
-#: A queue of the test's that hears every command. Durable: it must outlast the broker's end.
+#: A queue of the test's that hears every command. It must outlast the end of a broker, and of
+#: a node of one.
 TAP = "system.tap"
 MARK = "system.mark.v1"
 M = TypeVar("M", bound=Message)
@@ -51,7 +52,9 @@ class Record:
         """Listen while the block lasts; the exchanges and the journal must be there."""
         async with await aio_pika.connect(self.url) as connection:
             channel = await connection.channel()
-            tap = await channel.declare_queue(TAP, durable=True)
+            tap = await channel.declare_queue(
+                TAP, durable=True, arguments={"x-queue-type": "quorum"}
+            )
             for exchange in command_exchanges:
                 await tap.bind(exchange, "#")
         tasks = [

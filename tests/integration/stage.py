@@ -33,8 +33,11 @@ TABLES = {
     "inbox": inbox, "outbox": outbox, "due": due, "tombstones": tombstones, "dead": dead,
 }  # fmt: skip
 
+#: Long enough for a machine that stands still for a while; what holds is seen at once.
+PATIENCE_S = 60.0
 
-async def until(condition: Callable[[], Any], what: str, within_s: float = 15.0) -> Any:
+
+async def until(condition: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
     """Wait until the condition holds; fails, naming it, when it does not in time."""
     loop = asyncio.get_running_loop()
     end = loop.time() + within_s
@@ -110,7 +113,11 @@ class Stage:
                 self._running.result()
             return any(line["event"] == "consuming" for line in self.logs[seen:])
 
-        await until(consuming, "the service consumes")
+        try:
+            await until(consuming, "the service consumes")
+        except AssertionError as late:
+            late.add_note(f"it said: {self.logs[seen:]}")
+            raise
 
     async def stop(self) -> None:
         """Stop it as SIGTERM would."""
@@ -207,7 +214,7 @@ class Stage:
             return queue.declaration_result.message_count or 0
 
         loop = asyncio.get_running_loop()
-        end = loop.time() + 15
+        end = loop.time() + PATIENCE_S
         while await messages() or self.rows("outbox"):
             if loop.time() > end:
                 raise AssertionError(

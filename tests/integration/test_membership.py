@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aio_pika
+import pytest
 import sqlalchemy as sa
 from cast import ACCOUNTS, ORDERS
 from processes import PATIENCE_S, run
@@ -23,6 +24,8 @@ from contracts.orders import OrderPlaced
 from contracts.rewards import PointsGranted
 from contracts.shipping import ShipmentBooked
 from services.crm import customers
+
+pytestmark = pytest.mark.long_on_postgres
 
 NEWCOMER = '''
 """Wrapping: a service that nobody knew when the others were started."""

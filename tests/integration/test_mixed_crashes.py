@@ -15,6 +15,8 @@ from system import System, SystemMaker, system_fixture  # noqa: F401 - a fixture
 
 from sandboxes import carrier, gateway
 
+pytestmark = pytest.mark.long_on_postgres
+
 FLOWS = 200
 TRIPS_AND_ORDERS = tuple(dict.fromkeys((*CONDUCTED_ORDERS, *TRAVEL)))
 CONDUCTORS = ("order_process", "reservations", "providers")
@@ -36,7 +38,6 @@ async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) 
         assert sorted(killed) == sorted(victims)
 
 
-@pytest.mark.long_on_postgres
 async def test_a_conductor_killed_after_each_message(system: SystemMaker) -> None:
     """In each round each conductor dies once, one message later than in the round before."""
     # Soon somebody takes over what a dead one has left.

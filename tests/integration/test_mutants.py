@@ -142,13 +142,13 @@ async def prove(running: Mutated, deaths: int, **patience: float) -> None:
     audit(running, letters=letters)
 
 
-@pytest.mark.long
+@pytest.mark.long_on_postgres
 async def test_the_proof_of_the_crash_points_holds(system: SystemMaker) -> None:
     async with system(*(point for point, _ in DEATHS.values())) as running:
         await prove(running, len(DEATHS))
 
 
-@pytest.mark.long
+@pytest.mark.long_on_postgres
 @pytest.mark.parametrize("name", DEATHS)
 async def test_the_proof_of_the_crash_points_turns_red(name: str, system: SystemMaker) -> None:
     point, says = DEATHS[name]

@@ -24,7 +24,6 @@ from choreo.contract import encode
 from choreo.envelope import read
 from choreo.rabbitmq.journal import past
 
-PATIENCE_S = 60.0
 #: Heartbeats and publishes are given up soon: after about six seconds and one.
 HASTE: dict[str, Any] = {"heartbeat_s": 1, "publish_timeout_s": 1.0}
 _LOST = (aiormq.AMQPError, aiormq.exceptions.ChannelInvalidStateError, OSError, TimeoutError)
@@ -100,7 +99,7 @@ class Trial(Stage):
         """Wait with the patience that recovery from a fault may need."""
         if self._running is not None and self._running.done():
             self._running.result()
-        await until(condition, what, PATIENCE_S)
+        await until(condition, what)
 
     async def reckoning(self) -> None:
         """End the load, let all come to rest, and count: everything once, nothing left."""
