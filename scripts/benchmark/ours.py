@@ -51,7 +51,8 @@ service = Service(hop.NAME, tables=hop.tables)
 @service.setup
 def fill(db: Connection) -> None:
     """Have enough of everything."""
-    db.execute(hop.stock.insert(), hop.FULL_STOCK)
+    if not db.execute(hop.stock.select().limit(1)).first():
+        db.execute(hop.stock.insert(), hop.FULL_STOCK)
 
 
 @service.on

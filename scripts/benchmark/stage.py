@@ -9,9 +9,9 @@ import random
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,9 +49,38 @@ class Stage:
         async with self._database(variant) as database_url, self._queues(journal=journal):
             await self._fill(messages, with_envelope=variant.is_ours)
             job = hop.Job(self._amqp_url, messages, str(self._folder), database_url)
+            if variant.instances > 1:
+                return await self._measure_together(variant, job)
             seconds = await _run(variant, job)
             await self._check(messages)
         return messages / seconds
+
+    async def _measure_together(self, variant: Variant, job: hop.Job) -> float:
+        """What several processes make of one queue, from the first message that is out."""
+        told = replace(job, messages=2 * job.messages)  # none of them can know when all is out
+        tasks = [asyncio.create_task(_run(variant, told)) for _ in range(variant.instances)]
+        try:
+            starting, count = await self._until_out(1, tasks)
+            ending, _ = await self._until_out(job.messages, tasks)
+            await self._check(job.messages)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return (job.messages - count) / (ending - starting)
+
+    async def _until_out(
+        self, messages: int, tasks: Sequence[asyncio.Task[float]]
+    ) -> tuple[float, int]:
+        """Wait until so many are out; gives when, and how many are."""
+        while True:
+            out = await self._channel.declare_queue(hop.OUT, passive=True)
+            if (count := out.declaration_result.message_count or 0) >= messages:
+                return time.perf_counter(), count
+            for task in tasks:
+                if task.done():
+                    task.result()
+            await asyncio.sleep(0.01)
 
     @asynccontextmanager
     async def _queues(self, *, journal: bool) -> AsyncIterator[None]:

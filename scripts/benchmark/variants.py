@@ -19,6 +19,8 @@ class Variant:
     )
     #: The slow ones get fewer messages, so that each takes about as long.
     share: float = 1.0
+    #: How many processes share the queue and the database.
+    instances: int = 1
 
     @property
     def is_ours(self) -> bool:
@@ -41,7 +43,11 @@ VARIANTS = (
     ),
     Variant("choreo-sqlite", "choreo, SQLite", "benchmark.ours", "sqlite"),
     Variant("choreo-postgres", "choreo, PostgreSQL", "benchmark.ours", "postgresql+psycopg"),
-)
+    Variant(
+        "choreo-postgres-2", "choreo, PostgreSQL, two instances", "benchmark.ours",
+        "postgresql+psycopg", instances=2,
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,4 +66,5 @@ TARGETS = (
     Target("choreo-postgres", "faststream", 0.8),
     Target("choreo-sqlite", "twin-sqlite", 10.0),
     Target("choreo-postgres", "twin-postgres", 3.5),
+    Target("choreo-postgres-2", "choreo-postgres", 1.0),
 )
