@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SETTINGS = re.compile(r"^```toml\n(# pyproject.toml\n.*?)^```", re.DOTALL | re.MULTILINE)
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -30,7 +31,7 @@ def test_the_service_of_the_page_works(tmp_path: Path) -> None:
     for package in ("contracts", "services"):
         shutil.copytree(ROOT / package, tmp_path / package)
     files = files_in(ROOT / "docs/write-a-service.md")
-    assert len(files) == 5
+    assert len(files) == 4
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -47,6 +48,28 @@ def test_the_service_of_the_page_works(tmp_path: Path) -> None:
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert '"wrapping.wrapped.v1"' in mapped.stdout, mapped.stderr
+
+
+def test_the_project_of_the_page_works(tmp_path: Path) -> None:
+    files = files_in(ROOT / "docs/your-own-project.md")
+    assert len(files) == 6
+    for package in ("contracts", "services"):
+        files[f"{package}/__init__.py"] = ""
+    [settings] = SETTINGS.findall((ROOT / "docs/your-own-project.md").read_text())
+    for name, text in (files | {"pyproject.toml": settings}).items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    # Not the repository itself: its own contracts and services must not be found.
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed/choreo").symlink_to(ROOT / "choreo")
+    environment = {one: os.environ[one] for one in os.environ if not one.startswith("CHOREO_")}
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_lending.py"],
+        cwd=tmp_path, env=environment | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "2 passed" in tested.stdout, tested.stdout + tested.stderr
 
 
 def test_the_readme_shows_the_service_that_runs() -> None:
