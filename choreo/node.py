@@ -1,6 +1,7 @@
 """A private RabbitMQ node as a child process: own data folder, own local ports, own password.
 
-`private_node(var)` runs one while a block lasts; `joined(var)` finds one that another process runs.
+`private_node(var)` runs one while a block lasts; `joined(var)` finds one that another process runs;
+`discard(var)` deletes what one has left outside of `var`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from choreo.errors import CannotRunError
 
 IMAGE = "rabbitmq:4-management"
 _USER = "choreo"
+#: Its folder, under `var`.
+_HOME = "broker"
 _START_S = 90.0
 _STOP_S = 20.0
 _SHOWN_LINES = 15
@@ -72,6 +75,13 @@ def joined(var: Path) -> str | None:
         return None
     url: str = record["url"]
     return url if speaks_amqp("127.0.0.1", urlsplit(url).port or 0) else None
+
+
+def discard(var: Path) -> None:
+    """Delete what a node that has ended keeps outside of `var`: the volume of its container."""
+    if docker_engine():
+        with suppress(subprocess.SubprocessError):  # there is none
+            _docker("volume", "rm", _container(var), timeout_s=_STOP_S)
 
 
 def speaks_amqp(host: str, port: int) -> bool:
@@ -125,17 +135,17 @@ class Node:
 
     It can be stopped or killed and started again: ports, password and data stay. On Linux it
     ends, too, when the process that started it is killed. Where RabbitMQ is not installed it is a
-    container, and its data a Docker volume of the same name.
+    container, and its data a Docker volume of the same name, which stays until `discard`.
     """
 
     def __init__(self, var: Path, *, management: bool = False) -> None:
         self.var = var.resolve()
-        self.home = self.var / "broker"
+        self.home = self.var / _HOME
         self.log = self.home / "rabbitmq.log"
         self.pid: int | None = None
         self._management = management
         self._ports = free_ports("amqp", "management", "peers", "epmd")
-        self._container = f"choreo-{sha256(bytes(self.home)).hexdigest()[:12]}"
+        self._container = _container(var)
         self._server: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
 
@@ -382,6 +392,11 @@ def _accepts(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+def _container(var: Path) -> str:
+    """What its container and the volume with its data are called."""
+    return f"choreo-{sha256(bytes(var.resolve() / _HOME)).hexdigest()[:12]}"
 
 
 def _record(var: Path) -> Path:

@@ -28,7 +28,7 @@ from rich.text import Text
 from sending import Sender
 from stories import STORIES, Story
 
-from choreo import Command, discovery
+from choreo import Command, discovery, node
 from choreo.cli import frame
 from choreo.follow import following, owed
 from choreo.process import amqp_url
@@ -70,6 +70,7 @@ def main(
         if keep:
             say(f"Kept: {var}")
         else:
+            node.discard(var)
             shutil.rmtree(var)
     is_right = not any(one.wrong for one in told) and all(check.is_right for check in checks)
     seconds = round(time.monotonic() - began, 1)

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import servers
 
+from choreo import node
+
 _CHOICE = pytest.StashKey[servers.Choice]()
 
 
@@ -98,6 +100,14 @@ async def broker_control(choice: servers.Choice) -> AsyncIterator[servers.Broker
     """A broker for this test alone, to stop, kill and start again; its port and data stay."""
     async with servers.running_broker(choice, management=False) as broker:
         yield broker
+
+
+@pytest.fixture
+def nothing_kept(tmp_path: Path) -> Iterator[None]:
+    """Delete what private nodes of this test keep outside of its folder: Docker volumes."""
+    yield
+    for home in tmp_path.rglob("broker/password"):
+        node.discard(home.parents[1])
 
 
 @pytest.fixture(scope="session")

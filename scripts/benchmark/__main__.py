@@ -26,9 +26,9 @@ from benchmark.peers import faststream_bare, faststream_twin, raw
 from benchmark.report import Rates, Report
 from benchmark.stage import stage
 from benchmark.variants import VARIANTS, Variant
+from choreo import node
 from choreo.cli import frame
 from choreo.errors import CannotRunError, DefinitionError
-from choreo.node import private_node
 from choreo.process import CANNOT_RUN
 from choreo.rabbitmq import explain
 from choreo.settings import Settings
@@ -180,8 +180,11 @@ async def _rabbitmq_version(amqp_url: str) -> str:
 async def _broker(settings: Settings, folder: Path) -> AsyncGenerator[str]:
     if settings.amqp_url is None:
         say("starting a private RabbitMQ")
-        async with private_node(folder) as url:
-            yield url
+        try:
+            async with node.private_node(folder) as url:
+                yield url
+        finally:
+            node.discard(folder)
         return
     try:
         await (await aio_pika.connect(settings.amqp_url)).close()

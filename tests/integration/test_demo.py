@@ -17,7 +17,7 @@ from cli_project import below, is_alive
 from processes import ROOT
 from stage import until
 
-from choreo import log, rabbitmq, topology
+from choreo import log, node, rabbitmq, topology
 from choreo.envelope import Envelope
 from choreo.seams import Outgoing
 from choreo.settings import Settings
@@ -98,11 +98,14 @@ async def test_all_is_as_it_must_be_on_a_broker_of_its_own(tmp_path: Path) -> No
     }
     with running(tmp_path, **foreign) as demo:
         await demo.says(_READY)
+        [var] = demo.folder.iterdir()
         family = below(demo.process.pid)
         assert len(family) >= 2 + len(ALL) + len(sandboxes(ALL))  # choreo up and the broker as well
         assert await demo.ends() == 0, demo.text("out") + demo.text("err")
         assert [pid for pid in family if is_alive(pid)] == []
         assert list(demo.folder.iterdir()) == []
+        if node.docker_engine():
+            assert node.Node(var)._container not in node._docker("volume", "ls", timeout_s=20)
         out = demo.text("out")
     for story, outcome in _STORIES:
         assert f"\n{story}: {outcome}\nflow " in out
