@@ -7,6 +7,7 @@ import sys
 from contextvars import ContextVar
 
 import structlog
+from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from choreo.envelope import Envelope
@@ -55,7 +56,7 @@ def configure(settings: Settings, service: str | None = None) -> None:
     renderer: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [for_people(colors=sys.stderr.isatty())]
     )
     structlog.configure(
         processors=[
@@ -80,6 +81,17 @@ def configure(settings: Settings, service: str | None = None) -> None:
     # The client says at length what choreo says once, in its own words.
     for noisy in ("aiormq", "aio_pika"):
         logging.getLogger(noisy).setLevel(max(level, logging.CRITICAL if level > 10 else level))
+
+
+def for_people(*, colors: bool, pad_event_to: int = 30) -> ConsoleRenderer:
+    """What writes a line for a person.
+
+    An error has a plain traceback: structlog's own shows the values of all variables, passwords
+    and the bodies of messages among them.
+    """
+    return ConsoleRenderer(
+        colors=colors, pad_event_to=pad_event_to, exception_formatter=plain_traceback
+    )
 
 
 def logger(service: str) -> FilteringBoundLogger:

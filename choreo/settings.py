@@ -20,6 +20,8 @@ from choreo.errors import CannotRunError, explain
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+#: It may hold a password, which stays out of every log and traceback that shows the settings.
+Url = Annotated[str | None, Field(repr=False)]
 _PREFIX = "CHOREO_"
 #: Of `difflib`: but for a letter. A team's own CHOREO_DATABASE_USER is less like our ..._URL.
 _LOOKS_LIKE = 0.93
@@ -40,11 +42,11 @@ class Settings(BaseSettings):
 
     #: The broker, or a cluster's nodes, separated by commas; None joins the private node recorded
     #: under `var`.
-    amqp_url: str | None = None
+    amqp_url: Url = None
     #: RabbitMQ's management API; None is the broker's host and user, port 15672.
-    management_url: str | None = None
+    management_url: Url = None
     #: `{service}` stands for the service's name; None is a SQLite file under `var`.
-    database_url: str | None = None
+    database_url: Url = None
     #: Where a private broker, SQLite files and sandboxes live.
     var: Path = Path("var")
     #: The package whose members are the services.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from structlog.dev import ConsoleRenderer
 
 from choreo import discovery, log
 from choreo.cli import frame
@@ -150,7 +149,7 @@ class _Output:
         )
         self._render: Callable[..., Any] | None = None
         if pretty:
-            self._render = ConsoleRenderer(colors=self._is_terminal, pad_event_to=0)
+            self._render = log.for_people(colors=self._is_terminal, pad_event_to=0)
         self._expected: set[str] = set()
         self._count = 0
         self.on_broken_pipe: Callable[[], None] = lambda: None

@@ -62,6 +62,13 @@ def test_each_service_has_its_own_database(monkeypatch: pytest.MonkeyPatch) -> N
     assert load().database_of("orders") == "postgresql+psycopg://h/orders"
 
 
+def test_a_password_is_not_shown_with_the_settings() -> None:
+    url = "amqp://shop:secret@host/"
+    settings = load(amqp_url=url, management_url=url, database_url=url)
+    assert settings.amqp_url == url
+    assert "secret" not in f"{settings!r} {settings}"
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("BATCH", "0"), ("LOG_LEVEL", "loud"), ("LEASE_S", "soon")]
 )
