@@ -142,11 +142,16 @@ def _note_retry(tx: Transaction, row: Row, delay_s: float) -> None:
 
 
 def concerns_database(error: BaseException | None) -> bool:
-    """Whether the database failed, also where a handler wrapped its error."""
+    """Whether the database failed, also where a handler wrapped its error.
+
+    What a handler asks for by `Retry` or `Reject` is its own decision, whatever it has caught.
+    """
+    if isinstance(error, Retry | Reject):
+        return False
     while error is not None:
         if isinstance(error, OutageError) or is_outage(error):
             return True
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
 
 

@@ -31,7 +31,6 @@ BUSY_TIMEOUT_MS = 5000
 #: SQLite result codes that tell of the surroundings, not of the statement (sqlite.org/rescode).
 _SQLITE_OUTAGES = {
     sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_INTERRUPT,
@@ -43,10 +42,11 @@ _SQLITE_OUTAGES = {
     sqlite3.SQLITE_NOTADB,
 }
 #: SQLSTATE classes of the same kind (PostgreSQL, Appendix A): connection, roll-back, resources,
-#: operator intervention, system error, internal error.
-_POSTGRES_OUTAGES = ("08", "40", "53", "57", "58", "XX")
-#: Lock not available; read-only transaction.
-_POSTGRES_OUTAGE_STATES = {"55P03", "25006"}
+#: operator intervention, system error.
+_POSTGRES_OUTAGES = ("08", "40", "53", "57", "58")
+#: Lock not available; read-only transaction; data, or an index, corrupted. The rest of the class
+#: of internal errors is raised for what a statement asks.
+_POSTGRES_OUTAGE_STATES = {"55P03", "25006", "XX001", "XX002"}
 #: Cancelled by statement_timeout: that is the statement's own fault, or it would block for ever.
 _TOO_SLOW = "57014"
 #: Finds out within a minute that the server's machine is gone.

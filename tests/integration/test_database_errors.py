@@ -1,0 +1,77 @@
+"""What a message's handler meets in a database is its own attempt, and costs no other message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from stage import Stage, until
+
+from choreo import Connection, Event, Reject, Retry, Service
+
+
+class Asked(Event, topic="errors.asked"):
+    what: str
+
+
+class Answered(Event, topic="errors.answered"):
+    what: str
+
+
+async def test_a_handler_decides_what_a_busy_file_of_its_own_means(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    """It asks for a retry, or rejects, from within the error that an outage looks like."""
+    service = Service("errors")
+    file = sa.create_engine(
+        f"sqlite:///{tmp_path}/own.db", connect_args={"timeout": 0}, poolclass=sa.NullPool
+    )
+
+    @service.on
+    def answer(asked: Asked) -> Answered:
+        try:
+            with file.begin() as own:
+                own.exec_driver_sql("CREATE TABLE IF NOT EXISTS a (b)")
+        except sa.exc.OperationalError as busy:
+            if asked.what == "again":
+                raise Retry("busy", after=timedelta(hours=1)) from None
+            if asked.what == "never":
+                raise Reject("busy for good") from busy
+        return Answered(what=asked.what)
+
+    with file.connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        url = f"sqlite:///{tmp_path}/errors.db"
+        async with Stage(service, amqp_url, url, tmp_path) as running:
+            for what in ("again", "never", "now"):
+                await running.publish(Asked(what=what))
+            await until(lambda: running.events(Answered), "the others are handled")
+            await running.settled()
+            [waiting], [letter] = running.rows("due"), running.rows("dead")
+            assert (waiting["attempts"], waiting["error"]) == (1, "Retry: busy")
+            assert letter["reason"] == "rejected: busy for good"
+            assert not [line for line in running.logs if "database away" in line["event"]]
+
+
+async def test_an_internal_error_is_of_the_statement_that_raises_it(
+    amqp_url: str, tmp_path: Path, postgres_url: str, create_databases: Callable[..., None]
+) -> None:
+    """Extensions of PostgreSQL raise it for input that they cannot read."""
+    service = Service("errors")
+
+    @service.on
+    def answer(asked: Asked, db: Connection) -> Answered:
+        if asked.what == "odd":
+            db.exec_driver_sql("DO $$ BEGIN RAISE SQLSTATE 'XX000'; END $$")
+        return Answered(what=asked.what)
+
+    create_databases("errors")
+    async with Stage(service, amqp_url, postgres_url, tmp_path, attempts=2) as running:
+        await running.publish(Asked(what="odd"))
+        await running.publish(Asked(what="plain"))
+        await until(lambda: running.events(Answered), "the other is handled")
+        await until(lambda: running.rows("dead"), "the odd one is parked")
+        [letter] = running.rows("dead")
+        assert letter["reason"].startswith("failed 2 times, last with InternalError")
