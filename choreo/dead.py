@@ -42,10 +42,10 @@ class DeadLettered(Event, topic="choreo.dead_lettered"):
 def refuse(tx: Transaction, delivery: Delivery, reason: str, envelope: Envelope | None) -> None:
     """Park a delivery that no handler can take.
 
-    One that the broker hands over again, as its ack was lost, makes no second letter.
+    One that comes again, as its ack or the answer to its commit was lost, makes no second letter.
     """
     known = None if envelope is None else envelope.id
-    if delivery.redelivered and known and tx.memory.has_letter(known, digest_of(delivery.body)):
+    if known and tx.memory.has_letter(known, digest_of(delivery.body)):
         return
     _park(tx, delivery, envelope, handler="", kind="", reason=reason)
 
