@@ -73,9 +73,10 @@ class Committer:
             elif not batch.suspect or await self._mark(item):
                 await self._commit_alone(item)
 
-    async def due(self, *, deadlines: bool) -> list[Item]:
-        """What is due now, handed out to this instance; the deadlines among it only if wanted.
+    async def due(self, *, deadlines_until: float) -> tuple[list[Item], float]:
+        """What is due now, handed out to this instance, and the database's time.
 
+        Deadlines are among it only if their time was up by `deadlines_until`.
         What was lost with its process comes alone, one at a time: it may be the cause.
         """
 
@@ -83,8 +84,9 @@ class Committer:
             memory = Memory(db)
             calls = self._calls
             rows = memory.due(
-                now, self._settings.batch, calls.handlers, calls.room, deadlines=deadlines
-            )
+                now, self._settings.batch, calls.handlers, calls.room,
+                deadlines_until=deadlines_until,
+            )  # fmt: skip
             rows = self._choose([row for row in rows if key_of(row) not in calls.under_way])
             for row in rows:
                 row.update(owner=self._tools.owner, at=now + self._settings.lease_s)
@@ -95,7 +97,7 @@ class Committer:
         rows, now = await self._patiently(hand_out)
         if rows:
             reach("due")
-        return revive(self._tools.plan, rows, now)
+        return revive(self._tools.plan, rows, now), now
 
     def _choose(self, rows: list[Row]) -> list[Row]:
         lost = [row for row in rows if row["crashes"] or row["owner"] is not None]

@@ -17,7 +17,7 @@ from choreo.intake import Batch, Intake
 from choreo.relay import Relay
 from choreo.seams import Broker
 from choreo.transaction import Tools
-from choreo.work import is_suspect
+from choreo.work import Item, is_suspect
 
 #: Confirmed messages of an idle service leave the outbox after so many seconds.
 FORGET_IDLE_S = 0.2
@@ -82,9 +82,7 @@ class Lifecycle:
                 await committer.sweep()
             if loop.time() >= committer.prune_at:
                 await committer.prune()
-            due = []
-            if loop.time() >= committer.due_at:
-                due = await committer.due(deadlines=not intake.is_behind)
+            due = await self._due()
             if any(is_suspect(item) for item in due):
                 return Batch(due)
             batch = intake.gather(due)
@@ -92,9 +90,18 @@ class Lifecycle:
                 return batch
             if self._stopping and intake.is_empty:
                 return None
-            until = loop.time() + FORGET_IDLE_S if relay.confirmed else committer.due_at
-            if (
-                await intake.wait(min(until, committer.due_at, committer.prune_at))
-                and relay.confirmed
-            ):
+            until = min(committer.sweep_at, committer.prune_at)
+            if not self._stopping:
+                until = min(until, committer.due_at)
+            if relay.confirmed:
+                until = min(until, loop.time() + FORGET_IDLE_S)
+            if await intake.wait(until) and relay.confirmed:
                 return batch
+
+    async def _due(self) -> list[Item]:
+        """What is due now; once it is to stop, nothing more is begun."""
+        if self._stopping or asyncio.get_running_loop().time() < self._committer.due_at:
+            return []
+        due, now = await self._committer.due(deadlines_until=self._intake.heard_until)
+        self._intake.note(now)
+        return due

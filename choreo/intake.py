@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Intake:
         self._behind: int | None = None
         #: When that was, or when a message came since, in the loop's time.
         self._heard_at = 0.0
+        #: A time of the database, and how many of the messages that were in hand then are left.
+        self._noted_at, self._left = -math.inf, 0
         self._wake = asyncio.Event()
         calls.on_finished = self._call_finished
         relay.on_confirmed = self._wake.set
@@ -73,6 +76,21 @@ class Intake:
             return self._behind is None
         # What it has not taken although all was silent, other instances have.
         return asyncio.get_running_loop().time() - self._heard_at < SILENCE_S
+
+    @property
+    def heard_until(self) -> float:
+        """Deadlines whose time was up by then may run: all that was in hand then is taken.
+
+        In the database's time; infinite if nothing is in hand.
+        """
+        if self.is_behind or self._left:
+            return -math.inf
+        return self._noted_at if self._arrived else math.inf
+
+    def note(self, now: float) -> None:
+        """Remember what is in hand at this time of the database, once what was before is taken."""
+        if not self._left:
+            self._noted_at, self._left = now, len(self._arrived)
 
     def _call_finished(self, finished: Finished) -> None:
         self._finished.append(finished)
@@ -102,7 +120,7 @@ class Intake:
     def gather(self, due: Sequence[Item]) -> Batch:
         """What is due and what has arrived, decoded, up to the size of a batch.
 
-        Deadlines come last: what is in hand already was said in time.
+        Deadlines come last: what this batch takes was said in time.
         """
         late = [item for item in due if is_deadline(item)]
         batch = Batch([item for item in due if item not in late])
@@ -116,7 +134,7 @@ class Intake:
                 if batch.items:
                     break
                 batch.suspect = True
-            delivery = self._arrived.popleft()
+            delivery = self._take()
             self._behind = self._behind and self._behind - 1
             batch.deliveries.append(delivery)
             limit = self._settings.max_body_bytes
@@ -129,7 +147,11 @@ class Intake:
     def _drop_what_comes_again(self) -> None:
         """Forget the deliveries of a channel that is gone, or each reconnect would add as many."""
         while self._arrived and (origin := self._arrived[0].channel) and origin.closed:
-            self._arrived.popleft()
+            self._take()
+
+    def _take(self) -> Delivery:
+        self._left = max(0, self._left - 1)
+        return self._arrived.popleft()
 
     def _room(self, due: int) -> int:
         """How many deliveries may be begun: at a bound none, so that nothing grows."""

@@ -168,14 +168,16 @@ class Memory:
     # Due.
 
     def due(
-        self, now: float, most: int, outside: Collection[str], room: int, *, deadlines: bool
+        self, now: float, most: int, outside: Collection[str], room: int, *, deadlines_until: float
     ) -> list[Row]:
         """What is due, longest first; of the handlers that call outside at most `room`.
 
-        Deadlines are among it only if wanted.
+        Deadlines are among it only if their time was up by `deadlines_until`.
         """
-        held_back = () if deadlines else (Kind.DEADLINE.value,)
-        given = {"now": now, "outside": list(outside), "held_back": list(held_back)}
+        given = {
+            "now": now, "outside": list(outside),
+            "deadline": Kind.DEADLINE.value, "deadlines_until": deadlines_until,
+        }  # fmt: skip
         rows = list(self.db.execute(sql.DUE_INSIDE, {**given, "most": most}).mappings())
         if outside and room > 0:
             rows += self.db.execute(sql.DUE_OUTSIDE, {**given, "most": room}).mappings()

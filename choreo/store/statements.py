@@ -57,7 +57,7 @@ SCHEDULE = due.insert()
 DUE = (
     sa.select(due)
     .where(due.c.at <= bindparam("now"))
-    .where(sa.not_(among(due.c.kind, "held_back")))
+    .where(sa.or_(due.c.kind != bindparam("deadline"), due.c.at <= bindparam("deadlines_until")))
     .order_by(due.c.at)
     .limit(bindparam("most"))
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
@@ -144,3 +145,22 @@ async def test_deadlines_come_last() -> None:
     assert [one.route.key for one in arrived if isinstance(one, Unit)] == [
         "notice", "give_up.until",
     ]  # fmt: skip
+
+
+async def test_a_deadline_waits_for_what_was_in_hand_when_its_time_was_up() -> None:
+    heard = intake(batch=1)
+    heard.hear(0)
+    assert heard.heard_until == math.inf
+    heard.receive(delivery("m-1"))
+    heard.receive(delivery("m-2"))
+    heard.note(100.0)
+    heard.receive(delivery("m-3"))  # it keeps coming
+    heard.gather(())
+    assert heard.heard_until == -math.inf
+    heard.note(200.0)  # nobody looks at this before m-2 is taken
+    heard.gather(())
+    assert heard.heard_until == 100.0
+    heard.note(300.0)
+    assert heard.heard_until == -math.inf
+    heard.gather(())
+    assert heard.heard_until == math.inf
