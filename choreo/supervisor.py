@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
+from choreo import log
 from choreo.errors import CannotRunError
 from choreo.node import end_with_parent
 
@@ -58,13 +59,14 @@ class Supervisor:
 
     One that ends by itself is started again with exponential backoff, and `on_line` is told so.
     A stop is SIGTERM, and SIGKILL once `grace_s` is over. On Linux the processes end, too, when
-    this one is killed.
+    this one is killed. They are kept running also where `on_line` fails; that is logged once.
     """
 
     def __init__(self, on_line: Callable[[str, str], None], *, grace_s: float = 25.0) -> None:
         self._on_line = on_line
         self._grace_s = grace_s
         self._children: dict[str, tuple[_Kept, asyncio.Task[None]]] = {}
+        self._has_failed = False
 
     async def __aenter__(self) -> Self:
         """Start nothing yet."""
@@ -143,7 +145,7 @@ class Supervisor:
                 return
             if loop.time() - began >= STEADY_S:
                 wait_s = AGAIN_FIRST_S
-            self._on_line(child.name, f"{ending}; starting it again in {wait_s:g} s")
+            self._tell(child, f"{ending}; starting it again in {wait_s:g} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(child.stopping.wait(), wait_s)
                 return
@@ -151,7 +153,7 @@ class Supervisor:
             try:
                 child.process = await self.spawn(child.argv, child.env)
             except OSError as error:
-                self._on_line(child.name, f"cannot be started: {error}")
+                self._tell(child, f"cannot be started: {error}")
             if child.stopping.is_set():  # somebody said so while it started
                 _signal(child, signal.SIGTERM)
 
@@ -161,9 +163,17 @@ class Supervisor:
         if output is None:
             raise TypeError("the process was started without a pipe")
         async for line in output:
-            self._on_line(child.name, line.decode(errors="replace").rstrip("\r\n"))
+            self._tell(child, line.decode(errors="replace").rstrip("\r\n"))
         code = await child.process.wait()
         return f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
+
+    def _tell(self, child: _Kept, line: str) -> None:
+        try:
+            self._on_line(child.name, line)
+        except Exception:  # noqa: BLE001 - or it would be read and started again no more
+            if not self._has_failed:
+                self._has_failed = True
+                log.logger("choreo").exception("a line cannot be shown", process=child.name)
 
 
 def _signal(child: _Kept, number: signal.Signals) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,7 @@ class _Output:
             self._render = log.for_people(colors=self._is_terminal, pad_event_to=0)
         self._expected: set[str] = set()
         self._count = 0
+        self._is_lost = False
         self.on_broken_pipe: Callable[[], None] = lambda: None
 
     def expect(self, services: Iterable[str]) -> None:
@@ -164,11 +165,12 @@ class _Output:
         entry = _entry(line)
         if entry.get("event") == "consuming":
             self._consuming(name)
-        if _LEVELS.get(entry.get("level", ""), self._least) < self._least:
+        if _LEVELS.get(str(entry.get("level")), self._least) < self._least:
             return
         if entry and self._render:
             entry.pop("service", None)
-            line = str(self._render(None, "", entry))
+            with suppress(Exception):  # a companion may write what the renderer does not take
+                line = str(self._render(None, "", entry))
         prefix = f"{name:{self._width}} | "
         if self._is_terminal:
             prefix = typer.style(prefix, fg=self._colours.get(name))
@@ -186,9 +188,15 @@ class _Output:
     def _print(self, text: str) -> None:
         try:
             print(text, flush=True)
+            self._is_lost = False
         except BrokenPipeError:  # whoever read it has gone: say the rest to nobody
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self.on_broken_pipe()
+        except OSError as error:  # as on a full disk: the services go on, and their log later
+            if not self._is_lost:
+                self._is_lost = True
+                with suppress(OSError):
+                    print(f"choreo: the log is lost now: {error.strerror}", file=sys.stderr)
 
 
 def _entry(line: str) -> dict[str, Any]:
@@ -197,6 +205,6 @@ def _entry(line: str) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cli_project import ROOT, is_alive
 from stage import until
+from structlog.testing import capture_logs
 
 from choreo.errors import CannotRunError
 from choreo.supervisor import Supervisor
@@ -42,6 +43,22 @@ async def test_hands_over_what_processes_say_by_their_names() -> None:
         await lines.begin("ended with exit code 0")
     assert sorted(lines.lines[:2]) == [("one", "b" * 100_000), ("one", "sesame")]
     assert lines.lines[2] == ("one", "ended with exit code 0; starting it again in 0.5 s")
+
+
+async def test_goes_on_where_lines_cannot_be_shown() -> None:
+    lines = Lines()
+
+    def fail(name: str, line: str) -> None:
+        lines(name, line)
+        raise TypeError(f"cannot show {line}")
+
+    code = "for _ in range(5000): print('y' * 100)"  # more than a pipe takes
+    with capture_logs() as logged:
+        async with Supervisor(fail) as supervisor:
+            await supervisor.start("one", [sys.executable, "-c", code])
+            await lines.begin("ended with exit code 0", times=2)
+    assert len(lines.lines) >= 2 * 5001
+    assert [(one["event"], one["process"]) for one in logged] == [("a line cannot be shown", "one")]
 
 
 async def test_starts_again_what_dies_after_longer_and_longer_waits() -> None:
