@@ -5,11 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from stage import Stage, until
 
 from choreo import Connection, Event, Reject, Retry, Service
+from choreo.dead import DeadLettered
+from choreo.store import database
+
+
+def lose_each_answer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lose the answer to every commit that announces something; gives what that was, by its ids."""
+    lost: list[str] = []
+    run = database.Transactor.transact
+
+    def transact(transactor: database.Transactor, work: Callable[..., Any]) -> Any:
+        result = run(transactor, work)
+        if announced := getattr(result, "outgoing", None):
+            lost.extend(one.envelope.id for one in announced)
+            raise database.OutageError("the answer was lost")
+        return result
+
+    monkeypatch.setattr(database.Transactor, "transact", transact)
+    return lost
 
 
 class Asked(Event, topic="errors.asked"):
@@ -75,3 +95,24 @@ async def test_an_internal_error_is_of_the_statement_that_raises_it(
         await until(lambda: running.rows("dead"), "the odd one is parked")
         [letter] = running.rows("dead")
         assert letter["reason"].startswith("failed 2 times, last with InternalError")
+
+
+async def test_a_letter_whose_answer_was_lost_is_one_letter(
+    amqp_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service("errors")
+
+    @service.on
+    def answer(asked: Asked) -> Answered:
+        return Answered(what=asked.what)
+
+    lost = lose_each_answer(monkeypatch)
+    async with Stage(service, amqp_url, f"sqlite:///{tmp_path}/errors.db", tmp_path) as running:
+        await running.publish_raw(
+            b"{}", exchange="errors", routing_key="errors.asked.v1",
+            message_id="m-1", type="errors.asked.v1",
+        )  # fmt: skip
+        await until(lambda: running.events(DeadLettered), "it is announced")
+        await running.settled()
+        assert len(running.rows("dead")) == 1
+        assert [one.message_id for one in running.events(DeadLettered)] == lost
