@@ -127,6 +127,6 @@ def assemble(
     )
     audience.on_change = relay.look_again
     intake = Intake(tools.plan, settings, calls, relay, clock)
-    committer = Committer(tools, database, calls, relay, log)
+    committer = Committer(tools, database, calls, relay, clock=clock, log=log)
     lifecycle = Lifecycle(tools, broker, intake, committer, relay, log=log)
     return Assembly(tools, broker, database, lifecycle, relay, calls, audience, log)

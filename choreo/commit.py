@@ -15,7 +15,7 @@ from choreo.errors import Reject, describe
 from choreo.failpoint import reach
 from choreo.intake import Batch
 from choreo.relay import Relay
-from choreo.seams import Database, Outgoing
+from choreo.seams import Clock, Database, Outgoing
 from choreo.store.database import OutageError
 from choreo.store.memory import Memory, Row
 from choreo.store.retention import prune
@@ -38,6 +38,8 @@ class Committer:
         database: Database,
         calls: Calls,
         relay: Relay,
+        *,
+        clock: Clock,
         log: FilteringBoundLogger,
     ) -> None:
         self._tools = tools
@@ -45,7 +47,10 @@ class Committer:
         self._database = database
         self._calls = calls
         self._relay = relay
+        self._clock = clock
         self._log = log
+        #: How long the last batch, or part of one, had the database to itself, in seconds.
+        self.took_s = 0.0
         #: When something is due next, and when to sweep, in the loop's time.
         self.due_at = 0.0
         self.sweep_at = 0.0
@@ -184,7 +189,10 @@ class Committer:
         """Run the work on the items in one transaction, then let out what it left to be done."""
 
         def transact(db: Connection, now: float) -> Effects:
-            return work(Transaction(self._tools, db, now))
+            began = self._clock.now()
+            effects = work(Transaction(self._tools, db, now))
+            self.took_s = self._clock.now() - began
+            return effects
 
         effects = await self._patiently(transact)
         reach("committed")

@@ -55,6 +55,7 @@ class Lifecycle:
             await self._consume()
         while (batch := await self._next_batch()) is not None:
             await self._committer.commit(batch)
+            self._intake.took(batch, self._committer.took_s)
             self._broker.settle(batch.deliveries)
 
     async def _consume(self) -> None:

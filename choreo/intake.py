@@ -18,6 +18,9 @@ from choreo.work import Finished, Item, is_deadline, judge
 
 #: A service that was down has heard what waited for it once nothing came for so long.
 SILENCE_S = 1.0
+#: A batch that takes longer is followed by a smaller one: other instances wait for their turn, and
+#: between two batches a service says again what it has in hand.
+LONGEST_BATCH_S = 1.0
 
 
 @dataclass(slots=True)
@@ -48,6 +51,8 @@ class Intake:
         self._behind: int | None = None
         #: When that was, or when a message came since, in the loop's time.
         self._heard_at = 0.0
+        #: How many deliveries become one batch.
+        self._most = settings.batch
         #: A time of the database, and how many of the messages that were in hand then are left.
         self._noted_at, self._left = -math.inf, 0
         self._wake = asyncio.Event()
@@ -144,6 +149,13 @@ class Intake:
             reach("received")
         return batch
 
+    def took(self, batch: Batch, seconds: float) -> None:
+        """Fit the size of the next batches to how long the database was held for this one."""
+        if seconds > LONGEST_BATCH_S:
+            self._most = max(1, len(batch.deliveries) // 2)
+        elif seconds < LONGEST_BATCH_S / 2:
+            self._most = min(self._settings.batch, 2 * self._most)
+
     def _drop_what_comes_again(self) -> None:
         """Forget the deliveries of a channel that is gone, or each reconnect would add as many."""
         while self._arrived and (origin := self._arrived[0].channel) and origin.closed:
@@ -158,5 +170,5 @@ class Intake:
         if self._relay.backlog >= self._settings.backlog:
             return 0
         if not self._calls.handlers:
-            return self._settings.batch
-        return min(self._settings.batch, self._calls.room - due)
+            return self._most
+        return min(self._most, self._calls.room - due)

@@ -13,7 +13,7 @@ import pytest
 from choreo import Event, Service, plan
 from choreo import log as logs
 from choreo.calls import Calls
-from choreo.intake import SILENCE_S, Intake
+from choreo.intake import LONGEST_BATCH_S, SILENCE_S, Intake
 from choreo.relay import Relay
 from choreo.seams import Broker, Delivery, SystemClock
 from choreo.settings import Settings
@@ -164,3 +164,19 @@ async def test_a_deadline_waits_for_what_was_in_hand_when_its_time_was_up() -> N
     assert heard.heard_until == -math.inf
     heard.gather(())
     assert heard.heard_until == math.inf
+
+
+async def test_a_batch_that_took_long_is_followed_by_smaller_ones() -> None:
+    heard = intake(batch=8)
+    for number in range(40):
+        heard.receive(delivery(f"m-{number}"))
+
+    def size(seconds: float) -> int:
+        batch = heard.gather(())
+        heard.took(batch, seconds)
+        return len(batch.deliveries)
+
+    slow, fair, quick = 2 * LONGEST_BATCH_S, 0.75 * LONGEST_BATCH_S, 0.0
+    taken = [size(seconds) for seconds in (slow, slow, fair, slow, slow, quick, quick, quick)]
+    assert taken == [8, 4, 2, 2, 1, 1, 2, 4]
+    assert len(heard.gather(()).deliveries) == 8
