@@ -97,6 +97,9 @@ due = Table(
     Column("body", LargeBinary, nullable=False),
 )
 Index("choreo_due_at", due.c.at)
+#: What is in hand is little of all that is due some day.
+_IN_HAND = due.c.owner.is_not(None)
+Index("choreo_due_owner", due.c.owner, sqlite_where=_IN_HAND, postgresql_where=_IN_HAND)
 Index("choreo_due_flow", due.c.flow, due.c.handler)
 
 #: Handlers that must not run in a flow any more; subject "" is every subject.
