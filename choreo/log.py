@@ -12,6 +12,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 from choreo.envelope import Envelope
 from choreo.settings import Settings
+from choreo.terminal import escaped
 
 #: The handler that is running and the message that it has in hand.
 in_hand: ContextVar[tuple[str, Envelope] | None] = ContextVar("in_hand", default=None)
@@ -83,15 +84,24 @@ def configure(settings: Settings, service: str | None = None) -> None:
         logging.getLogger(noisy).setLevel(max(level, logging.CRITICAL if level > 10 else level))
 
 
-def for_people(*, colors: bool, pad_event_to: int = 30) -> ConsoleRenderer:
-    """What writes a line for a person.
+def for_people(*, colors: bool, pad_event_to: int = 30) -> Processor:
+    """What writes a line for a person; nothing in it can steer the terminal.
 
     An error has a plain traceback: structlog's own shows the values of all variables, passwords
     and the bodies of messages among them.
     """
-    return ConsoleRenderer(
+    render = ConsoleRenderer(
         colors=colors, pad_event_to=pad_event_to, exception_formatter=plain_traceback
     )
+
+    def write(logger: object, method: str, line: EventDict) -> str:
+        line = structlog.processors.format_exc_info(logger, method, line)
+        safe = {
+            key: escaped(value) if isinstance(value, str) else value for key, value in line.items()
+        }
+        return render(logger, method, safe)
+
+    return write
 
 
 def logger(service: str) -> FilteringBoundLogger:

@@ -15,6 +15,7 @@ from choreo import envelope as envelopes
 from choreo.dead import DeadLettered
 from choreo.envelope import Envelope, moment
 from choreo.seams import Delivery
+from choreo.terminal import shown
 
 _DEAD = DeadLettered.__address__.wire_type
 #: How far rich indents a level of a tree.
@@ -233,9 +234,3 @@ def after_ms(entry: Entry, began: float) -> int:
 def short(flow_id: str) -> str:
     """The end of an id: its beginning is the time, and like that of its neighbours."""
     return shown(flow_id[-8:])
-
-
-def shown(text: str, longest: int = 255) -> str:
-    """A stranger's text on one line, unable to steer a terminal."""
-    text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
-    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -25,7 +25,8 @@ from choreo.cli import frame
 from choreo.follow import following, owed
 from choreo.process import amqp_url
 from choreo.settings import Settings
-from choreo.tree import Flow, after_ms, shown
+from choreo.terminal import shown
+from choreo.tree import Flow, after_ms
 
 #: Of many flows that did not end, so many are shown whole.
 _SHOWN = 3

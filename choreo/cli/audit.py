@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.text import Text
 
 from choreo import audit, discovery
 from choreo.audit import Finding, Severity, Verdict
 from choreo.cli import frame
 from choreo.process import amqp_url
+from choreo.terminal import escaped
 
 #: So many findings of a kind are for a person to read.
 _SHOWN = 20
@@ -62,7 +62,7 @@ def run_audit(
     if flow is not None and not verdict.judged:
         frame.refuse(f"no flow {flow} that could be judged: 'choreo watch {flow}' shows it")
     if as_json:
-        print(json.dumps(verdict.as_json(), indent=2, ensure_ascii=False))
+        print(escaped(json.dumps(verdict.as_json(), indent=2, ensure_ascii=False)))
     else:
         _print(verdict, alone=flow is not None)
     if verdict.wrong:
@@ -88,7 +88,7 @@ def _print(verdict: Verdict, *, alone: bool) -> None:
 
 
 def _print_finding(console: Console, one: Finding) -> None:
-    line = Text(f"{one.severity.value:6} {one}", style=_COLOURS[one.severity])
-    console.print(line, soft_wrap=True)
+    colour = _COLOURS[one.severity]
+    console.print(f"{one.severity.value:6} {one}", style=colour, soft_wrap=True)
     where = [f"flow {one.flow}" if one.flow else "", one.look_at or ""]
     console.print(f"       {'; '.join(filter(None, where))}", soft_wrap=True)

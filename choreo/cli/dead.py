@@ -15,13 +15,14 @@ from rich.table import Table
 
 from choreo import discovery
 from choreo.cli import frame
-from choreo.dead import drop, is_owed, send_back
+from choreo.dead import LONGEST_REASON, drop, is_owed, send_back
 from choreo.envelope import timestamp
 from choreo.service import Service
 from choreo.settings import Settings
 from choreo.store.database import opened
 from choreo.store.memory import Row
 from choreo.store.tables import dead
+from choreo.terminal import escaped, shown
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -127,8 +128,8 @@ def list_letters(
     columns = _OF_A_GROUP if group else _OF_A_LETTER
     table, length = Table(*columns), _enough(every)
     for one in found:
-        shown = {**one, "id": one.get("id", "")[:length]}
-        table.add_row(*(str(shown[name] or "") for name in columns.values()))
+        row = {**one, "id": one.get("id", "")[:length]}
+        table.add_row(*(str(row[name] or "") for name in columns.values()))
     frame.console().print(table)
 
 
@@ -140,12 +141,13 @@ def show(
     found = _find(_letters(frame.prepare(), None), letter)
     came = found.came
     for name, value in found.summary().items():
-        print(f"{name.replace('_', ' '):13} {'' if value is None else value}")
-    print(f"\nproperties\n{json.dumps(came, indent=2, ensure_ascii=False)}")
+        said = "" if value is None else shown(str(value), LONGEST_REASON)
+        print(f"{name.replace('_', ' '):13} {said}")
+    print(f"\nproperties\n{escaped(json.dumps(came, indent=2, ensure_ascii=False))}")
     body = bytes(found.row["body"])
-    print(f"\nbody ({len(body)} bytes)\n{_readable(body)}")
+    print(f"\nbody ({len(body)} bytes)\n{escaped(_readable(body))}")
     if found.row["error"]:
-        print(f"\ntraceback\n{found.row['error'].rstrip()}")
+        print(f"\ntraceback\n{escaped(found.row['error'].rstrip())}")
 
 
 @app.command(epilog="Example: choreo dead retry --all --service payments --reason 'timed out'")
@@ -284,7 +286,9 @@ def _report(
             print(f"choreo: did not {verb} {one.id[:length]}: {why}", file=sys.stderr)
         elif not as_json:
             said = f"would {verb}" if dry_run else did
-            print(f"{said} {one.id[:length]} {whither} {one.handler}: {one.came['type']}")
+            print(
+                f"{said} {one.id[:length]} {whither} {one.handler}: {shown(str(one.came['type']))}"
+            )
     if any(why is not None for _, why in done):
         raise typer.Exit(frame.FOUND_SOMETHING)
 

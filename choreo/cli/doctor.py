@@ -14,6 +14,7 @@ from rich.text import Text
 from choreo.cli import frame
 from choreo.doctor import Facts, Finding, Stale, State, examine, look, prune, stale
 from choreo.errors import CannotRunError
+from choreo.terminal import escaped
 
 _STYLES = {State.OK: "green", State.WRONG: "bold red", State.UNKNOWN: "yellow"}
 
@@ -43,7 +44,7 @@ def doctor(
     else:
         frame.console().print(_table(report))
         for one in found:
-            print(f"{'deleted' if yes else 'would delete'}: {one}")
+            print(escaped(f"{'deleted' if yes else 'would delete'}: {one}"))
         if prune_stale and not found:
             print("nothing is proven stale")
     if is_wrong:
@@ -58,14 +59,14 @@ def _prune(facts: Facts, yes: bool) -> list[Stale]:
 
 def _table(report: Sequence[tuple[str, Finding]]) -> Table:
     table = Table("check", "", "about", "found", "what to do")
-    shown = None
+    last = None
     for name, finding in report:
         table.add_row(
-            "" if name == shown else name,
+            "" if name == last else name,
             Text(finding.state, _STYLES[finding.state]),
             finding.about, finding.what, finding.do,
         )  # fmt: skip
-        shown = name
+        last = name
     return table
 
 
@@ -80,4 +81,4 @@ def _print_json(
             {"queue": one.queue, "exchange": one.exchange, "routing_key": one.routing_key}
             for one in found
         ]
-    print(json.dumps(said, indent=2, ensure_ascii=False))
+    print(escaped(json.dumps(said, indent=2, ensure_ascii=False)))

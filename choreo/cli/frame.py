@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from choreo import log, process
 from choreo.rabbitmq import RabbitMQ, connected
 from choreo.settings import Settings, load
+from choreo.terminal import escaped
 
 FOUND_SOMETHING = 1
 
@@ -41,4 +43,12 @@ def refuse(why: str) -> NoReturn:
 def console() -> Console:
     """Where tables go; wide enough not to cut them where nobody looks at a terminal."""
     width = None if sys.stdout.isatty() else 200
-    return Console(width=width, markup=False, highlight=False)
+    return _Console(width=width, markup=False, highlight=False, emoji=False)
+
+
+class _Console(Console):
+    """Shows what strangers wrote as well: in a cell of a table, or on a line."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Give the text its style."""
+        return super().render_str(escaped(text), **how)

@@ -16,6 +16,7 @@ from choreo.settings import Settings
 from choreo.store import tables
 from choreo.store.database import opened
 from choreo.store.runs import RunStatus, TaskStatus
+from choreo.terminal import escaped
 
 _OPEN = (RunStatus.RUNNING.value, RunStatus.UNDOING.value)
 _AWAITED = (TaskStatus.ASKED, TaskStatus.UNDOING)
@@ -38,7 +39,7 @@ def show_runs(
         if (every or one["status"] in _OPEN) and about in (None, one["subject"], one["flow"])
     ]
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(escaped(json.dumps(found, indent=2, ensure_ascii=False)))
         return
     if not found:
         print("no runs" if every else "no open runs")

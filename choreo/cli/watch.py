@@ -19,6 +19,7 @@ from choreo.cli import frame
 from choreo.errors import CannotRunError, UndecodableError
 from choreo.process import amqp_url
 from choreo.seams import Delivery
+from choreo.terminal import shown
 from choreo.tree import Asked, Entry
 
 #: No red: that is kept for dead letters.
@@ -126,11 +127,11 @@ class Lines:
         return 1, "" if cause == flow else f"← {tree.short(cause)} (not seen)"
 
     def _unreadable(self, delivery: Delivery, why: str) -> None:
-        where = tree.shown(f"{delivery.exchange} {delivery.routing_key}")
+        where = shown(f"{delivery.exchange} {delivery.routing_key}")
         if self._as_json:
             self._print({"unreadable": why, "where": where})
         else:
-            self._print(Text(f"unreadable, on {where}: {tree.shown(why)}", style="red"))
+            self._print(Text(f"unreadable, on {where}: {shown(why)}", style="red"))
 
     def _print(self, what: Text | dict[str, Any]) -> None:
         text = json.dumps(what) if isinstance(what, dict) else what
