@@ -135,7 +135,7 @@ class Lines:
 
     def _print(self, what: Text | dict[str, Any]) -> None:
         text = json.dumps(what) if isinstance(what, dict) else what
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, emoji=False)
 
 
 def _line(entry: Entry, began: float, depth: int, cause: str) -> Text:

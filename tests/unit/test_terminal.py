@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from choreo import Ask, Command, Conductor, Event, Service, discovery, log
 from choreo.audit import Finding, Verdict
 from choreo.cli import audit, dead, frame, runs
 from choreo.cli.doctor import _table
+from choreo.cli.watch import Lines
 from choreo.doctor import Finding as Found
 from choreo.doctor import State
 from choreo.record import properties_of
@@ -189,3 +192,14 @@ def test_a_log_for_people() -> None:
     assert "Traceback" in said
     assert "n=3" in said
     assert not steers(said)
+
+
+def test_what_passes_is_told_to_a_machine_as_it_is() -> None:
+    file = io.StringIO()
+    body = {"name": f":car: {STEERS}"}
+    passing = Delivery(
+        json.dumps(body).encode(), "1", "a.b.v1", None, None, {}, {}, "a", "a.b.v1",
+        redelivered=False, tag=1,
+    )  # fmt: skip
+    Lines(Console(file=file, soft_wrap=True), as_json=True).take(passing, "")
+    assert json.loads(file.getvalue())["body"] == body
