@@ -24,7 +24,9 @@ from choreo.store import tables
 
 T = TypeVar("T")
 
-LOCK_TIMEOUT_S = 10
+#: So long a statement waits for a row that others have; a transaction, for its service's turn.
+LOCK_TIMEOUT_S, TURN_TIMEOUT_S = 10, 50
+#: Longer than a turn is waited for: who waits for that is no statement that is too slow.
 STATEMENT_TIMEOUT_S = 60
 BUSY_TIMEOUT_MS = 5000
 
@@ -93,15 +95,21 @@ def connect(url: str) -> Engine:
             return engine
         if made.drivername in ("postgresql", "postgresql+psycopg"):
             options = (
-                f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
+                f"-c lock_timeout={TURN_TIMEOUT_S}s -c statement_timeout={STATEMENT_TIMEOUT_S}s"
             )
             return sa.create_engine(
                 made.set(drivername="postgresql+psycopg"),
                 poolclass=sa.NullPool,
                 connect_args={"options": options, "connect_timeout": 10, **_KEEPALIVE},
             )
-    except (ArgumentError, NoSuchModuleError) as error:
+    except NoSuchModuleError as error:
         raise CannotRunError(f"the database URL cannot be read: {error}") from error
+    except (ArgumentError, ValueError):
+        # What it is about may be a part of the password.
+        raise CannotRunError(
+            "the database URL cannot be read: write postgresql+psycopg://user:password@host:5432/"
+            "name, or sqlite:///file, and escape in a password what else has a meaning (@ is %40)"
+        ) from None
     except OSError as error:
         raise CannotRunError(f"the folder of the database cannot be made: {error}") from error
     raise CannotRunError(f"database {made.drivername!r}: choreo knows sqlite and postgresql")
@@ -199,7 +207,6 @@ class ServiceDatabase:
         self._lock_file: TextIO | None = None
         self.is_shared = self._engine.dialect.name == "postgresql"
         if not self.is_shared:
-            settings.var.mkdir(parents=True, exist_ok=True)
             self._lock_path = Path(f"{self._engine.url.database}").with_suffix(".lock")
 
     async def open(self) -> None:
@@ -237,7 +244,12 @@ class ServiceDatabase:
         self._transactor.set_up(db, now)
 
     def _take_lock_file(self) -> None:
-        self._lock_file = self._lock_path.open("w")
+        try:
+            self._lock_file = self._lock_path.open("w")
+        except OSError as error:
+            raise CannotRunError(
+                f"{self._service.name}: its lock cannot be held: {error}"
+            ) from error
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -307,7 +319,7 @@ def _lock(db: Connection, service: str, clock: Clock) -> float:
         db.exec_driver_sql("BEGIN IMMEDIATE")
         return clock.now()
     key = int.from_bytes(service.encode()[:7].ljust(7, b"\0"), "big")
-    return float(db.execute(_LOCK, {"key": key}).one()[1])
+    return float(db.execute(_LOCK, {"key": key, "longest": f"{LOCK_TIMEOUT_S}s"}).one()[-1])
 
 
 def _said(error: SQLAlchemyError) -> str:
@@ -323,4 +335,7 @@ def _explain(service: str, engine: Engine, said: str) -> str:
 
 
 # The clock is read after the lock was waited for: a target list is evaluated left to right.
-_LOCK = sa.text("SELECT pg_advisory_xact_lock(:key), extract(epoch from clock_timestamp())")
+_LOCK = sa.text(
+    "SELECT pg_advisory_xact_lock(:key), set_config('lock_timeout', :longest, true), "
+    "extract(epoch from clock_timestamp())"
+)

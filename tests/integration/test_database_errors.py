@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from stage import Stage, until
+from stage import PATIENCE_S, Stage, until
 
 from choreo import Connection, Event, Reject, Retry, Service
 from choreo.dead import DeadLettered
+from choreo.seams import SystemClock
 from choreo.store import database
 
 
@@ -116,3 +119,33 @@ async def test_a_letter_whose_answer_was_lost_is_one_letter(
         await running.settled()
         assert len(running.rows("dead")) == 1
         assert [one.message_id for one in running.events(DeadLettered)] == lost
+
+
+async def test_instances_wait_for_their_turn_longer_than_for_a_row(
+    postgres_url: str, create_databases: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives up goes to the end of the line, and has its leases run out meanwhile."""
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 0.1)
+    create_databases("errors")
+    url = postgres_url.replace("{service}", "errors")
+    service, clock = Service("errors"), SystemClock()
+    first, second = (database.Transactor(service, database.connect(url), clock) for _ in range(2))
+    over = threading.Event()
+    waits = sa.text(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '0.5 s'"
+    )
+    engine = database.connect(url)
+    with ThreadPoolExecutor() as threads:
+        held = threads.submit(first.transact, lambda _, __: over.wait(PATIENCE_S))
+        turn = threads.submit(second.transact, lambda _, now: now)
+        try:
+            with engine.connect() as db:
+                await until(lambda: db.execute(waits).first(), "the other waits for its turn")
+        finally:
+            over.set()
+        assert held.result()
+        assert turn.result()
+    for one in (first, second):
+        one.disconnect()
+    engine.dispose()

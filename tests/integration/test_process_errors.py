@@ -76,12 +76,21 @@ async def test_a_database_that_is_not_there(
         ("postgresql+psycopg://x:x@127.0.0.1:1/{service}", "Connection refused"),
         ("mysql://127.0.0.1/{service}", "choreo knows sqlite and postgresql"),
         ("nonsense", "the database URL cannot be read"),
+        ("postgresql://x:p@ss:secret@127.0.0.1/{service}", "escape in a password what else has"),
         ("sqlite:////proc/no/{service}.db", "the folder of the database cannot be made"),
     ],
 )
 async def test_a_database_url_that_leads_nowhere(url: str, said: str, tmp_path: Path) -> None:
     line = await refused(environment(nobody_listens(), url, tmp_path))
     assert said in line
+    assert "secret" not in line
+
+
+async def test_a_lock_that_cannot_be_held(tmp_path: Path) -> None:
+    (tmp_path / "orders.lock").mkdir()
+    url = f"sqlite:///{tmp_path}/{{service}}.db"
+    line = await refused(environment(nobody_listens(), url, tmp_path))
+    assert "its lock cannot be held" in line
 
 
 @pytest.mark.parametrize(
