@@ -32,6 +32,8 @@ Role = Literal["step", "undo", "unless", "arm", "until"]
 Messages = type[Message] | UnionType
 #: The queue of such a service would be the journal; its announcements would be choreo's own.
 _TAKEN = ("choreo", "journal")
+#: Under this name, in place of a handler's, a service announces its dead letters.
+_DEAD = "dead"
 
 
 class Handler(Generic[P, R]):
@@ -278,6 +280,11 @@ class Service:
 
     def enter(self, handler: Handler[..., Any]) -> None:
         """Add a handler; raises DefinitionError if its name is taken or its wants are unknown."""
+        if handler.name == _DEAD:
+            raise DefinitionError(
+                f"{handler.place}: {self.name}.{handler.name}: choreo itself uses this name, for "
+                "dead letters; take another"
+            )
         taken = self.handlers.get(handler.name)
         if taken is not None:
             raise DefinitionError(

@@ -391,3 +391,8 @@ def test_names_and_adapters_are_checked() -> None:
     for taken in (topology.JOURNAL, topology.CHOREO):
         with pytest.raises(DefinitionError, match="choreo itself uses this name"):
             Service(taken)
+
+    def dead(asked: Asked) -> None: ...
+
+    with pytest.raises(DefinitionError, match=f"{__file__}:.*itself uses this name, for dead"):
+        service.on(dead)
