@@ -22,8 +22,8 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 Row = sa.Row[Any]
 
-#: What stands in place of a handler where a service announces its dead letters.
-DEAD = "dead"
+#: As what a service announces its dead letters.
+_LETTER = "choreo.dead_lettered.v1"
 #: What happened so shortly before the audit began may still be under way.
 GRACE_S = 10.0
 #: Where the journal has lost its beginning, so many of its first events may have overtaken older
@@ -54,6 +54,22 @@ class Announced:
         """Whether it is one; the journal has none."""
         contract = contract_of(self.envelope.type)
         return contract is not None and issubclass(contract, Command)
+
+    @property
+    def gave_up(self) -> str | None:
+        """The handler that gave up what this answers, "" if none was reached.
+
+        None if this announces no dead letter, or nobody but a stranger can have written it so.
+        """
+        envelope = self.envelope
+        if envelope.type != _LETTER or envelope.source != f"/{envelope.service}/dead":
+            return None
+        try:
+            said = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        handler = said.get("handler") if isinstance(said, dict) else None
+        return handler if isinstance(handler, str) else None
 
 
 def announced(envelope: Envelope, body: bytes, *, in_journal: bool = True) -> Announced:
@@ -231,10 +247,9 @@ class Evidence:
             for kept in self.kept.values()
             for row in kept.dead
         }
-        for (cause, source), said in self.answers.items():
-            service, _, name = source.removeprefix("/").partition("/")
-            if name == DEAD:
-                found |= {(service, json.loads(one.body)["handler"], cause) for one in said}
+        for one in self.messages.values():
+            if (handler := one.gave_up) is not None:
+                found.add((one.envelope.service, handler, one.envelope.causation))
         return found
 
     def begun_by(self, flow: str) -> set[str]:

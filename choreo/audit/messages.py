@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from choreo.audit.evidence import DEAD, Announced, Evidence, Kept, Row, Trace
+from choreo.audit.evidence import Announced, Evidence, Kept, Row, Trace
 from choreo.audit.finding import Finding, Severity
 from choreo.contract import Command, Event, contract_of
 from choreo.service import Handler, Route
@@ -70,7 +70,7 @@ def _unexplained(evidence: Evidence, one: Announced) -> str | None:
     """Why a message should not be there; None if it should, or if a stranger published it."""
     service, _, name = one.envelope.source.removeprefix("/").partition("/")
     kept = evidence.kept.get(service)
-    if kept is None or name == DEAD:
+    if kept is None or one.gave_up is not None:
         return None
     if one.envelope.causation is None:
         return f"it answers nothing, and {service} begins no flow by itself"

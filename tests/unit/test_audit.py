@@ -225,6 +225,35 @@ def test_a_command_stands_behind_the_event_before_it() -> None:
     assert found(evidence(OPENED, rung, inbox=inbox)) == []
 
 
+def gave_up(body: bytes, source: str = "/doorman/dead") -> Announced:
+    """What announces a dead letter of the doorman, about `f`."""
+    envelope = Envelope("l", "choreo.dead_lettered.v1", source, timestamp(AGO), "f", "f", "1")
+    return Announced(envelope, body, AGO)
+
+
+def test_what_was_refused_is_not_missing_when_its_letter_is_gone() -> None:
+    of = evidence(OPENED, gave_up(b'{"handler": ""}'), inbox=[])
+    assert of.given_up == {("doorman", "", "f")}
+    assert found(of) == []
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        gave_up(b"{}"),
+        gave_up(b"[" * 100_000),
+        gave_up(b'{"handler": []}'),
+        gave_up(b"7"),
+        event("l", Rung(door="1"), cause="f", source="/doorman/dead"),
+    ],
+    ids=["lacks", "deep", "odd", "number", "another type"],
+)
+def test_a_strangers_letter_gives_nothing_up(letter: Announced) -> None:
+    of = evidence(OPENED, letter, inbox=[row("ring", "g", flow="g"), ARMED])
+    assert of.given_up == set()
+    assert ("phantom", WRONG) in found(of)
+
+
 # Deadlines.
 
 
