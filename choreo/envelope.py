@@ -81,9 +81,11 @@ def timestamp(now: float) -> str:
 
 
 def moment(time: str) -> datetime:
-    """RFC 3339 as a datetime; raises ValueError if it is none."""
+    """RFC 3339 as a datetime; raises ValueError if it is none, or no date in UTC."""
     found = datetime.fromisoformat(time)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    datetime.fromtimestamp(found.timestamp(), UTC)  # the year may be 0 or 10000 there
+    return found
 
 
 def traceparent(flow: str, message_id: str, parent: str = "") -> str:
@@ -145,7 +147,7 @@ def read(stamped: Stamped, now: float) -> Envelope:
     try:
         moment(time)
     except ValueError as error:
-        raise UndecodableError(f"time {time!r} is not RFC 3339") from error
+        raise UndecodableError(f"time {time!r} is not RFC 3339, or no date in UTC") from error
     return Envelope(
         id=identifier,
         type=kind,

@@ -140,7 +140,7 @@ class Lines:
 
 def _line(entry: Entry, began: float, depth: int, cause: str) -> Text:
     flow = entry.envelope.flow
-    at = datetime.fromtimestamp(entry.at, UTC).astimezone()
+    at = _local(entry.at)
     line = Text(f"{at:%H:%M:%S}.{at.microsecond // 1000:03}  ", style="dim")
     line.append(f"{tree.short(flow):8}", style=f"not dim {_colour(flow)}")
     line.append(f" {tree.after_ms(entry, began):>7} ms  ")
@@ -149,6 +149,14 @@ def _line(entry: Entry, began: float, depth: int, cause: str) -> Text:
     if entry.reason is not None:
         line = Text.assemble(line.plain, f"  {entry.reason}", style="bold red")
     return line
+
+
+def _local(at: float) -> datetime:
+    found = datetime.fromtimestamp(at, UTC)
+    try:
+        return found.astimezone()
+    except (ValueError, OverflowError):  # the year is 0 or 10000 here
+        return found
 
 
 def _indented(name: str, depth: int) -> str:

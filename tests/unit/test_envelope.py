@@ -80,7 +80,17 @@ def test_headers_of_any_kind_are_read_or_refused(headers: dict[str, Any]) -> Non
         assert read(delivery(message_id="m", wire_type="t", headers=odd), 0.0).id == "m"
 
 
-@pytest.mark.parametrize("time", ["soon", "2026-13-01T00:00:00Z", "1"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "soon",
+        "2026-13-01T00:00:00Z",
+        "1",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "9999-12-31T23:59:59.999999Z",
+    ],
+)
 def test_a_time_that_is_none_is_refused(time: str) -> None:
     with pytest.raises(UndecodableError, match="RFC 3339"):
         read(delivery(message_id="m", wire_type="t", headers={"cloudEvents:time": time}), 0.0)
