@@ -43,7 +43,7 @@ class Entry:
     """One event of the journal."""
 
     envelope: Envelope
-    #: What its JSON body says; the bare text where it is no JSON.
+    #: What its JSON body says; the bare text where it is no JSON, or nested too deep.
     body: Any
 
     @property
@@ -117,7 +117,7 @@ def read(delivery: Delivery, now: float) -> Entry:
     envelope = envelopes.read(delivery, now)
     try:
         return Entry(envelope, json.loads(delivery.body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return Entry(envelope, delivery.body.decode(errors="replace"))
 
 

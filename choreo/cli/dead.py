@@ -347,5 +347,5 @@ def _enough(letters: Sequence[Letter]) -> int:
 def _readable(body: bytes) -> str:
     try:
         return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body.decode(errors="backslashreplace")

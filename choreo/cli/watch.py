@@ -7,6 +7,7 @@ import json
 import time
 import zlib
 from collections import OrderedDict
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -102,7 +103,10 @@ class Lines:
             self._ask(entry.asked, envelope.flow)
         depth, cause = self._place(entry.cause, envelope.flow)
         _keep(self._passed, envelope.id, (depth, entry.name))
-        self._print(entry.as_json(began) if self._as_json else _line(entry, began, depth, cause))
+        if self._as_json:
+            self._print(_told(entry, began, delivery.body))
+        else:
+            self._print(_line(entry, began, depth, cause))
         return True
 
     def _ask(self, command: Asked, flow: str) -> None:
@@ -129,13 +133,20 @@ class Lines:
     def _unreadable(self, delivery: Delivery, why: str) -> None:
         where = shown(f"{delivery.exchange} {delivery.routing_key}")
         if self._as_json:
-            self._print({"unreadable": why, "where": where})
+            self._print(json.dumps({"unreadable": why, "where": where}))
         else:
             self._print(Text(f"unreadable, on {where}: {shown(why)}", style="red"))
 
-    def _print(self, what: Text | dict[str, Any]) -> None:
-        text = json.dumps(what) if isinstance(what, dict) else what
-        self._console.print(text, markup=False, emoji=False)
+    def _print(self, what: Text | str) -> None:
+        self._console.print(what, markup=False, emoji=False)
+
+
+def _told(entry: Entry, began: float, body: bytes) -> str:
+    """An event as a machine is told of it."""
+    try:
+        return json.dumps(entry.as_json(began))
+    except RecursionError:  # it could be read, and is one level deeper here
+        return json.dumps(replace(entry, body=body.decode(errors="replace")).as_json(began))
 
 
 def _line(entry: Entry, began: float, depth: int, cause: str) -> Text:

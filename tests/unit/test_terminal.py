@@ -130,8 +130,9 @@ def test_one_line_may_be_cut() -> None:
         (f"no {STEERS}\njson".encode(), "json"),
         (json.dumps({"a": STEERS}, ensure_ascii=False).encode(), "}"),
         (b"\x9b2J", r"\x9b2J"),
+        (b"[" * 100_000, "[" * 100_000),
     ],
-    ids=["text", "json", "bytes"],
+    ids=["text", "json", "bytes", "deep"],
 )
 def test_a_dead_letter(
     settings: Settings, capsys: pytest.CaptureFixture[str], body: bytes, last: str

@@ -223,7 +223,12 @@ def test_json_has_everything_and_stays_json() -> None:
 
 @pytest.mark.parametrize(
     ("body", "read"),
-    [(b'{"a": 1}', {"a": 1}), (b"none", "none"), (b"\xff", "\N{REPLACEMENT CHARACTER}")],
+    [
+        (b'{"a": 1}', {"a": 1}),
+        (b"none", "none"),
+        (b"\xff", "\N{REPLACEMENT CHARACTER}"),
+        (b"[" * 100_000, "[" * 100_000),
+    ],
 )
 def test_any_body_is_read(body: bytes, read: object) -> None:
     assert tree.read(_delivery(body, "x.y.v1"), NOON).body == read
