@@ -46,23 +46,49 @@ class Assembly:
         Raises CannotRunError if its database, its broker or an adapter cannot be opened.
         """
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self.database.close)
-            await self.database.open()
-            stack.push_async_callback(self.broker.close)
-            stack.push_async_callback(self._release)
-            stack.push_async_callback(self.calls.close)
-            await self.calls.open()
-            await self.broker.open()
-            stack.push_async_callback(self.relay.close)
-            await self.audience.check()
-            watching = asyncio.create_task(self.audience.run())
-            stack.callback(watching.cancel)
-            await self._until_told(told)
+            stopping = asyncio.create_task(told.wait())
+            stack.callback(stopping.cancel)
+            if await self._opened(stack, stopping):
+                await self._until_told(stopping)
+            else:
+                self.log.info("told to stop before it had started")
 
-    async def _until_told(self, told: asyncio.Event) -> None:
+    async def _opened(self, stack: AsyncExitStack, stopping: asyncio.Task[Any]) -> bool:
+        """Open everything; False if it was told to stop meanwhile."""
+        limit = asyncio.timeout(None)
+
+        def give_up(_: object) -> None:
+            limit.reschedule(0.0)
+
+        try:
+            async with limit:
+                stopping.add_done_callback(give_up)
+                try:
+                    await self._open(stack)
+                finally:
+                    stopping.remove_done_callback(give_up)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return False
+        return True
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        stack.push_async_callback(self.database.close)
+        await self.database.open()
+        stack.push_async_callback(self.broker.close)
+        stack.push_async_callback(self._release)
+        stack.push_async_callback(self.calls.close)
+        await self.calls.open()
+        await self.broker.open()
+        stack.push_async_callback(self.relay.close)
+        await self.audience.check()
+        watching = asyncio.create_task(self.audience.run())
+        stack.callback(watching.cancel)
+
+    async def _until_told(self, stopping: asyncio.Task[Any]) -> None:
         relaying = asyncio.create_task(self.relay.run())
         running = asyncio.create_task(self.lifecycle.run())
-        stopping = asyncio.create_task(told.wait())
         try:
             await asyncio.wait((running, relaying, stopping), return_when=asyncio.FIRST_COMPLETED)
             for vital in (running, relaying):
@@ -70,7 +96,7 @@ class Assembly:
                     vital.result()
             await self._stop(running)
         finally:
-            tasks: tuple[asyncio.Task[Any], ...] = (running, relaying, stopping)
+            tasks: tuple[asyncio.Task[Any], ...] = (running, relaying)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

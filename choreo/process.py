@@ -65,7 +65,8 @@ async def _run_until_signalled(service: Service, settings: Settings, *, from_sta
 
     def stop() -> None:
         told.set()
-        # A handler that never returns holds the database's thread, and with it the process.
+        # A handler that never returns holds the database's thread, and with it the process; so does
+        # a database that is not there, and an adapter may take its time.
         loop.call_later(settings.grace_s + LAST_S, _leave, service)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,7 +76,8 @@ async def _run_until_signalled(service: Service, settings: Settings, *, from_sta
 
 def _leave(service: Service) -> None:
     logs.logger(service.name).critical(
-        "a handler does not return: leaving without it; its message is handled at the next start"
+        "a handler, an adapter or the database does not return: leaving without it; what is in hand "
+        "goes on at the next start"
     )
     os._exit(1)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from processes import environment, run
 
-from choreo import node
+from choreo import Service, node, process
+from choreo.settings import Settings
 
 SERVICE = [sys.executable, "-m", "services.orders"]
 
@@ -110,3 +113,22 @@ async def test_no_broker_is_recorded(tmp_path: Path) -> None:
     env = environment("", f"sqlite:///{tmp_path}/{{service}}.db", tmp_path)
     line = await refused(env)
     assert "no broker: set CHOREO_AMQP_URL, or start a private one with 'choreo up'" in line
+
+
+async def test_told_to_stop_while_it_starts_it_does_not_go_on(tmp_path: Path) -> None:
+    """An adapter, the broker or the database may let it wait for longer than anybody does."""
+    service, opening, told = Service("waiting"), asyncio.Event(), asyncio.Event()
+
+    @service.adapter
+    async def open_line() -> AsyncGenerator[int, None]:
+        opening.set()
+        await asyncio.Event().wait()
+        yield 1
+
+    settings = Settings(
+        amqp_url=nobody_listens(), database_url=f"sqlite:///{tmp_path}/waiting.db", var=tmp_path
+    )
+    running = asyncio.create_task(process.run(service, settings, told))
+    await opening.wait()
+    told.set()
+    await asyncio.wait_for(running, 30)
