@@ -76,8 +76,8 @@ async def _run_until_signalled(service: Service, settings: Settings, *, from_sta
 
 def _leave(service: Service) -> None:
     logs.logger(service.name).critical(
-        "a handler, an adapter or the database does not return: leaving without it; what is in hand "
-        "goes on at the next start"
+        "a handler, an adapter or the database does not return: leaving without it; what is in "
+        "hand goes on at the next start"
     )
     os._exit(1)
 

@@ -19,7 +19,7 @@ from choreo.dead import LONGEST_REASON, drop, is_owed, send_back
 from choreo.envelope import timestamp
 from choreo.service import Service
 from choreo.settings import Settings
-from choreo.store.database import opened
+from choreo.store.database import looked_at, opened
 from choreo.store.memory import Row
 from choreo.store.tables import dead
 from choreo.terminal import escaped, shown
@@ -316,7 +316,7 @@ def _letters(settings: Settings, only: str | None) -> list[Letter]:
     services = [discovery.service(settings, only)] if only else discovery.services(settings)
     found: list[Letter] = []
     for service in services:
-        with opened(service.name, settings) as there:
+        with looked_at(service.name, settings) as there:
             if there is not None:
                 rows = there[0].execute(sa.select(dead)).mappings()
                 found.extend(Letter(service, dict(row)) for row in rows)

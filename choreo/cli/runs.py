@@ -14,7 +14,7 @@ from choreo import discovery
 from choreo.cli import frame
 from choreo.settings import Settings
 from choreo.store import tables
-from choreo.store.database import opened
+from choreo.store.database import looked_at
 from choreo.store.runs import RunStatus, TaskStatus
 from choreo.terminal import escaped
 
@@ -58,7 +58,7 @@ def _runs(settings: Settings) -> Iterator[dict[str, Any]]:
     for service in discovery.services(settings):
         if not any(one.conductor for one in service.handlers.values()):
             continue
-        with opened(service.name, settings) as found:
+        with looked_at(service.name, settings) as found:
             if found is None:
                 continue
             db, _ = found

@@ -21,7 +21,7 @@ from choreo.management import Json, Management, UnreachableError
 from choreo.rabbitmq.survey import Seen, survey
 from choreo.service import Service
 from choreo.settings import Settings
-from choreo.store.database import opened
+from choreo.store.database import looked_at
 from choreo.store.memory import Kind, Status
 from choreo.store.runs import RunStatus
 from choreo.store.tables import dead, due, inbox, outbox, owner, runs
@@ -135,7 +135,7 @@ def _management(settings: Settings, broker: Seen | str) -> Managed | str:
 
 def _database(service: str, settings: Settings) -> Kept | str | None:
     try:
-        with opened(service, settings) as there:
+        with looked_at(service, settings) as there:
             return None if there is None else _kept(service, *there)
     except CannotRunError as error:
         return str(error)

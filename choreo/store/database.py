@@ -7,7 +7,7 @@ import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -49,6 +49,8 @@ _POSTGRES_OUTAGES = ("08", "40", "53", "57", "58")
 #: Lock not available; read-only transaction; data, or an index, corrupted. The rest of the class
 #: of internal errors is raised for what a statement asks.
 _POSTGRES_OUTAGE_STATES = {"55P03", "25006", "XX001", "XX002"}
+#: What SQLite and PostgreSQL say when others hold what is wanted.
+_BUSY = ("database is locked", "lock timeout")
 #: Cancelled by statement_timeout: that is the statement's own fault, or it would block for ever.
 _TOO_SLOW = "57014"
 #: Finds out within a minute that the server's machine is gone.
@@ -260,25 +262,49 @@ class ServiceDatabase:
             ) from error
 
 
-@contextmanager
-def opened(service: str, settings: Settings) -> Iterator[tuple[Connection, float] | None]:
+def opened(
+    service: str, settings: Settings
+) -> AbstractContextManager[tuple[Connection, float] | None]:
     """One transaction on a service's database from outside, with the time; None if it never ran.
 
     It holds the same lock as the service's own transactions, so both may run at the same time.
     Raises CannotRunError if the database cannot be used.
     """
+    return _begun(service, settings, lambda db: _lock(db, service, SystemClock()))
+
+
+def looked_at(
+    service: str, settings: Settings
+) -> AbstractContextManager[tuple[Connection, float] | None]:
+    """Like `opened`, to read only: it waits for nobody, and nobody waits for it."""
+    return _begun(service, settings, _look)
+
+
+@contextmanager
+def _begun(
+    service: str, settings: Settings, begin: Callable[[Connection], float]
+) -> Iterator[tuple[Connection, float] | None]:
     engine = connect(settings.database_of(service))
     if engine.dialect.name == "sqlite" and not Path(f"{engine.url.database}").exists():
         yield None
         return
     try:
         with engine.begin() as db:
-            now = _lock(db, service, SystemClock())
+            now = begin(db)
             yield (db, now) if sa.inspect(db).has_table(tables.owner.name) else None
     except SQLAlchemyError as error:
         if not is_outage(error):
             raise
         raise CannotRunError(_explain(service, engine, _said(error))) from error
+
+
+def _look(db: Connection) -> float:
+    """Begin to read what is committed; gives the database's time."""
+    if db.dialect.name == "sqlite":
+        db.exec_driver_sql("BEGIN")
+        return SystemClock().now()
+    db.exec_driver_sql("SET TRANSACTION READ ONLY")
+    return float(db.execute(sa.text("SELECT extract(epoch from now())")).scalar_one())
 
 
 def _protected(connection: Connection) -> Connection:
@@ -327,11 +353,13 @@ def _said(error: SQLAlchemyError) -> str:
 
 
 def _explain(service: str, engine: Engine, said: str) -> str:
-    shown = engine.url.render_as_string(hide_password=True)
-    return (
-        f"the database of {service} cannot be used ({shown}): {said.partition(chr(10))[0]}; "
-        "create it, or correct CHOREO_DATABASE_URL"
+    shown, why = engine.url.render_as_string(hide_password=True), said.partition("\n")[0]
+    todo = (
+        "it is busy, try again"
+        if any(one in why for one in _BUSY)
+        else "create it, or correct CHOREO_DATABASE_URL"
     )
+    return f"the database of {service} cannot be used ({shown}): {why}; {todo}"
 
 
 # The clock is read after the lock was waited for: a target list is evaluated left to right.

@@ -15,8 +15,10 @@ from stage import PATIENCE_S, Stage, until
 
 from choreo import Connection, Event, Reject, Retry, Service
 from choreo.dead import DeadLettered
+from choreo.errors import CannotRunError
 from choreo.seams import SystemClock
-from choreo.store import database
+from choreo.settings import Settings
+from choreo.store import database, tables
 
 
 def lose_each_answer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -149,3 +151,35 @@ async def test_instances_wait_for_their_turn_longer_than_for_a_row(
     for one in (first, second):
         one.disconnect()
     engine.dispose()
+
+
+def test_who_only_looks_waits_for_nobody(tmp_path: Path) -> None:
+    """Also while a handler is slow, `choreo dead list`, `runs` and `doctor` say what is there."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/{{service}}.db", var=tmp_path)
+    service, url = Service("errors"), settings.database_of("errors")
+    running = database.Transactor(service, database.connect(url), SystemClock())
+    running.transact(running.make_tables)
+
+    def look(_: Connection, now: float) -> None:
+        with database.looked_at("errors", settings) as found:
+            assert found is not None
+            assert found[0].execute(sa.select(tables.owner.c.service)).scalar() == "errors"
+            assert found[1] >= now
+
+    running.transact(look)
+    running.disconnect()
+
+
+def test_who_writes_is_told_that_the_database_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/{{service}}.db", var=tmp_path)
+    engine = database.connect(settings.database_of("errors"))
+    with engine.connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        with (
+            pytest.raises(CannotRunError, match="database is locked; it is busy, try again"),
+            database.opened("errors", settings),
+        ):
+            pass
