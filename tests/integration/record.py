@@ -17,7 +17,7 @@ from starts import END_NAMES
 from choreo import rabbitmq
 from choreo.contract import Message, decode
 from choreo.envelope import Envelope, read
-from choreo.errors import CannotRunError
+from choreo.rabbitmq.link import as_lost
 from choreo.rabbitmq.messages import delivery_of
 from choreo.seams import Delivery, Outgoing
 
@@ -121,10 +121,12 @@ class Record:
         """Take in what comes, and attach again whenever the connection was lost."""
         while True:
             try:
-                async with attach() as deliveries:
-                    async for delivery in deliveries:
-                        self._take_in(read(delivery, 0.0), delivery)
-            except (CannotRunError, aiormq.AMQPError, ConnectionError):
+                with as_lost():
+                    async with attach() as deliveries:
+                        async for delivery in deliveries:
+                            self._take_in(read(delivery, 0.0), delivery)
+            except Exception as error:  # noqa: BLE001 - the client raises anything when it is lost
+                print(f"attaching again: {error!r}")
                 await asyncio.sleep(0.1)
 
     def _take_in(self, envelope: Envelope, delivery: Delivery) -> None:
@@ -146,9 +148,9 @@ class Record:
 async def _tapped(url: str) -> AsyncIterator[AsyncIterator[Delivery]]:
     """Read the tap until the connection is lost."""
     arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
-    async with await aio_pika.connect(url) as connection:
-        opened = await connection.channel()
-        channel = await opened.get_underlay_channel()
+    # Not aio-pika, which leaves a connection that comes to nothing unclosed.
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
 
         async def on_message(message: DeliveredMessage) -> None:
             delivery = delivery_of(message)
