@@ -151,7 +151,8 @@ async def prepared(amqp_url: str, database_url: str, tmp_path: Path) -> AsyncIte
     }  # fmt: skip
     project = Project(tmp_path, **env)
     project.write("parts/ledger.py", _LEDGER)
-    async with rabbitmq.connected(amqp_url, Settings(), "test", log.logger("test")) as broker:
+    settings = Settings(publish_timeout_s=60)
+    async with rabbitmq.connected(amqp_url, settings, "test", log.logger("test")) as broker:
         await broker.declare(Topology(("choreo", "shop"), (), (), ()))
         ledger = Ledger(project, broker, database_url)
         try:

@@ -61,7 +61,9 @@ class System(Processes, Record):
         env = environment(url, database_url, var, **given)
         Processes.__init__(self, services, cast.sandboxes(services), var, env)
         self.database_url = database_url
-        self.settings = Settings(amqp_url=url, database_url=database_url, var=var)
+        self.settings = Settings(
+            amqp_url=url, database_url=database_url, var=var, publish_timeout_s=PATIENCE_S
+        )
         #: Every flow begun, by its id.
         self.placed: dict[str, Start] = {}
         self.ids = Ids(SystemClock(), random.Random())
@@ -76,9 +78,11 @@ class System(Processes, Record):
                 rabbitmq.connected(self.url, self.settings, "system", logs.logger("system"))
             )
             # Of all, whether they run or not: an event waits until all that it is for can hear it.
-            wanted = topology.of(cast.services(cast.ALL).values())
-            await self._broker.declare(wanted)
-            await stack.enter_async_context(self.listening(wanted.command_exchanges))
+            everybody = cast.services(cast.ALL).values()
+            for service in everybody:
+                await self._broker.declare(topology.of([service]))
+            exchanges = topology.of(everybody).command_exchanges
+            await stack.enter_async_context(self.listening(exchanges))
             await stack.enter_async_context(self.running())
             self._stack = stack.pop_all()
         return self
