@@ -116,17 +116,23 @@ class System(Processes, Record):
         await self._each_ends(flows)
         return flows + await self.place(*(one for one in placed if one not in trips))
 
-    async def under_way(self, flows: Sequence[Start]) -> None:
-        """Begin so many flows that all services are still at it once each has begun."""
-        before = self.announced.copy()
+    async def under_way(self, kind: Callable[..., Sequence[Start]], many: int) -> None:
+        """Begin so many flows of a kind that not all have ended when every service is at it.
+
+        Where this process was held up they may have: then it begins as many again.
+        """
         speak = [name for name, service in self._cast.items() if service.published]
-        await self.place_in_turn(*flows)
-        await until(
-            lambda: all(self.announced[one] >= before[one] + 10 for one in speak),
-            "every service has begun",
-            PATIENCE_S,
-        )
-        assert len(self.ends) < len(self.placed), "all have ended already: place more of them"
+        for _ in range(5):
+            wanted = self.announced + Counter(dict.fromkeys(speak, 10))
+            await self.place_in_turn(*kind(many, prefix=f"{len(self.placed)}-"))
+            await until(
+                lambda wanted=wanted: self.announced >= wanted,  # type: ignore[misc]
+                "every service has begun",
+                PATIENCE_S,
+            )
+            if len(self.ends) < len(self.placed):
+                return
+        raise AssertionError("all have ended, time and again: begin more of them at once")
 
     async def publish(self, *messages: Outgoing) -> None:
         """Publish any messages, in this order."""

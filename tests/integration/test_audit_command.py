@@ -150,7 +150,7 @@ async def test_all_processes_after_crashes(system: SystemMaker) -> None:
     """Judged by choreo and by the project's own audits: clean, until somebody cheats."""
     async with system(ALL) as running:
         await running.start()
-        await running.under_way(mixed_flows(FLOWS))
+        await running.under_way(mixed_flows, FLOWS)
         seen = len(running.logs)
         running.kill(*ALL)
         await running.consuming(ALL, since=seen)

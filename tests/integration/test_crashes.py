@@ -23,7 +23,7 @@ FLOWS = 200
 async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) -> None:
     async with system() as running:
         await running.start()
-        await running.under_way(mixed(FLOWS))
+        await running.under_way(mixed, FLOWS)
         seen = len(running.logs)
         running.kill(*victims)
         await running.consuming(victims, since=seen)
@@ -37,7 +37,7 @@ async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) 
 async def test_stopped_under_load(system: SystemMaker) -> None:
     async with system() as running:
         await running.start()
-        await running.under_way(mixed(FLOWS))
+        await running.under_way(mixed, FLOWS)
         seen, began = len(running.logs), time.monotonic()
         running.terminate(*ORDERS)
         await running.consuming(ORDERS, since=seen)

@@ -27,7 +27,7 @@ async def test_one_of_two_dies_for_good(
             for name in ("inventory", "payments"):
                 queue = await channel.declare_queue(name, passive=True)
                 assert queue.declaration_result.consumer_count == 2
-        await running.under_way(mixed(100))
+        await running.under_way(mixed, 100)
         await running.kill_for_good("inventory-2")
         await running.kill_for_good("payments")
         await running.ended()

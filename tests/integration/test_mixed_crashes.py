@@ -28,7 +28,7 @@ ENDS_WELL, ENDS_BADLY = (6, 6, 7), (8, 9, 10)
 async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) -> None:
     async with system(ALL) as running:
         await running.start()
-        await running.under_way(mixed_flows(FLOWS))
+        await running.under_way(mixed_flows, FLOWS)
         seen = len(running.logs)
         running.kill(*victims)
         await running.consuming(victims, since=seen)
