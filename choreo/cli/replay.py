@@ -18,9 +18,11 @@ from choreo.replay import Tally, Wanted
 from choreo.replay import replay as send_again
 from choreo.settings import Settings
 
-_AGO = re.compile(r"(\d+)([smhd])")
+_AGO = re.compile(r"([0-9]+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _ALL = "all"
+#: AMQP has no time before 1970, and a little earlier than from what is said the journal is read.
+_OLDEST = datetime(1970, 1, 2, tzinfo=UTC)
 
 
 def replay(
@@ -83,12 +85,16 @@ async def _replay(settings: Settings, wanted: Wanted, *, dry_run: bool) -> Tally
 
 def _time(text: str, now: datetime, option: str) -> datetime:
     """A point in time, from how a person says it."""
-    if ago := _AGO.fullmatch(text):
-        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
-        # Without a zone it is that of this machine: `choreo watch` shows it, too.
-        return datetime.fromisoformat(text).astimezone()
+        if ago := _AGO.fullmatch(text):
+            found = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            # Without a zone it is that of this machine: `choreo watch` shows it, too.
+            found = datetime.fromisoformat(text).astimezone()
+        if found < _OLDEST:
+            raise ValueError(text)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
             f"{option} {text!r} is no time: like 2026-11-20T10:00, 2h or 'all'"
         ) from error
+    return found
