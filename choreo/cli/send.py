@@ -60,11 +60,13 @@ def send(
 def _contract(settings: Settings, topic: str) -> type[Message]:
     """The contract of a topic, in its newest version unless one is named."""
     discovery.contracts(settings)
-    known = contract.contracts()
-    named, _, version = topic.rpartition(".v")
-    if version.isdigit() and (kind := known.get((named, int(version)))):
-        return kind
-    versions = {key[1]: kind for key, kind in known.items() if key[0] == topic}
+    versions: dict[int, type[Message]] = {}
+    for kind in contract.contracts().values():
+        address = kind.__address__
+        if address.wire_type == topic:
+            return kind
+        if address.topic == topic:
+            versions[address.version] = kind
     if not versions:
         frame.refuse(f"no contract has the topic {topic!r}: {_hint(topic)}")
     return versions[max(versions)]

@@ -68,6 +68,8 @@ async def test_an_event_needs_no_listener_and_takes_its_newest_version(
         (("shop.ask_prise", "{}"), "did you mean shop.ask_price"),
         (("AskPrice", "{}"), "did you mean shop.ask_price?"),
         (("shop.opened.v3", "{}"), "did you mean shop.opened"),
+        (("shop.opened.v²", "{}"), "did you mean shop.opened"),
+        (("shop.opened.v٢", "{}"), "did you mean shop.opened"),
         (("wholly-other", "{}"), "'choreo map' lists the topics"),
     ],
 )
