@@ -73,8 +73,7 @@ def _counted(
     evidence: Evidence, kept: Kept, undo: Handler[..., Any], flow: Trace, steps: list[Row]
 ) -> Iterator[Finding]:
     """An undo that always says one thing has said it once for each outcome that is undone."""
-    returns = undo.signature.returns
-    if returns.none or returns.several or not all(issubclass(one, Event) for one in returns.single):
+    if not is_counted(undo):
         return
     source = f"/{kept.service.name}/{undo.name}"
     said = [one for one in flow.announced if one.envelope.source == source]
@@ -89,6 +88,13 @@ def _counted(
         lacking = f"{right - len(said)} are neither in the journal nor in the outbox"
         what = f"undid {right} outcomes, of which {lacking}"
         yield Finding("lost", what, flow=flow.id, handler=handler)
+
+
+def is_counted(undo: Handler[..., Any]) -> bool:
+    """Whether what an undo announces is counted by the outcomes that it has taken back."""
+    returns = undo.signature.returns
+    is_one = not returns.none and not returns.several
+    return is_one and all(issubclass(one, Event) for one in returns.single)
 
 
 def stopped(evidence: Evidence) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from choreo.audit.effects import is_counted
 from choreo.audit.evidence import Announced, Evidence, Kept, Row, Trace
 from choreo.audit.finding import Finding, Severity
 from choreo.contract import Command, Event, contract_of
@@ -306,6 +307,8 @@ def _twins(evidence: Evidence, flow: Trace) -> Iterator[Finding]:
 
 def _is_unbounded(handler: Handler[..., Any], evidence: Evidence, one: Announced) -> bool:
     """Whether nothing else tells how often it may have announced something."""
+    if handler.kind == "undo":
+        return not is_counted(handler)
     if handler.kind != "step":
         return True
     kept = evidence.kept[handler.service.name]
