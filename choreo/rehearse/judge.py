@@ -53,7 +53,8 @@ def judge(play: Play, project: Project) -> tuple[list[Wrong], Evidence]:
     for one in audit(evidence).findings:
         if one.severity is Severity.WRONG or one.kind == "dead letter":
             found.append(Wrong(one.kind, str(one).removeprefix(f"{one.kind}: "), one.flow))
-    world = World(evidence, play.stand_ins, play.customers.started.values(), play.absent)
+    absent = [part.plan.service for part in play.parts if part.name in play.absent]
+    world = World(evidence, play.stand_ins, play.customers.started.values(), absent)
     for invariant in project.invariants:
         try:
             # Sets are in another order in each process, and an invariant may go through some.

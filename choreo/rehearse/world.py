@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from choreo.audit import Evidence
 from choreo.contract import Message
+from choreo.service import Service
 
 if TYPE_CHECKING:
     from choreo.rehearse.customers import Started
@@ -19,7 +20,10 @@ S = TypeVar("S")
 
 
 class AbsentError(LookupError):
-    """That service takes no part in this schedule: nothing can be said about what it keeps."""
+    """That service takes no part in this schedule: nothing can be said about what it does.
+
+    Let it pass: another schedule judges that.
+    """
 
 
 class World:
@@ -30,7 +34,7 @@ class World:
         evidence: Evidence,
         stand_ins: Mapping[type, Any],
         started: Iterable[Started],
-        absent: Collection[str] = (),
+        absent: Collection[Service] = (),
     ) -> None:
         #: What `choreo audit` judges by: inboxes, outboxes, steps and all messages.
         self.evidence = evidence
@@ -42,30 +46,42 @@ class World:
     def rows(self, service: str, table: sa.Table) -> list[sa.Row[Any]]:
         """The rows of a service's table.
 
-        Raises AbsentError if the service takes no part in this schedule (let it pass: another
-        schedule judges it), and LookupError if there is no such service.
+        Raises AbsentError if the service takes no part in this schedule, and LookupError if there
+        is no such service.
         """
-        if service in self._absent:
-            raise AbsentError(f"{service} is absent")
+        self._require_all(one for one in self._absent if one.name == service)
         if service not in self.evidence.kept:
             known = ", ".join(self.evidence.kept)
             raise LookupError(f"no service {service!r}: there is {known}")
         return self.evidence.reading(service, lambda db: list(db.execute(_all_of(table))))
 
     def of(self, contract: type[M]) -> Iterator[M]:
-        """Every event of a contract that was announced, each once, in order."""
+        """Every event of a contract that was announced, each once, in order.
+
+        Raises AbsentError if a service that announces it takes no part in this schedule.
+        """
+        self._require_all(one for one in self._absent if contract in one.published)
         return (message for _, message in self.evidence.of(contract))
 
     def outside(self, stand_in: type[S]) -> S:
-        """The stand-in of this class; raises LookupError if none is in use."""
-        for one in self._stand_ins.values():
+        """The stand-in of this class.
+
+        Raises AbsentError if a service that calls it takes no part in this schedule, and
+        LookupError if none is in use.
+        """
+        for adapter, one in self._stand_ins.items():
             if isinstance(one, stand_in):
+                self._require_all(other for other in self._absent if adapter in other.adapters)
                 return one
         raise LookupError(f"no {stand_in.__name__} stands in for anything")
 
     def begun_with(self, contract: type[M]) -> Iterator[M]:
         """What started flows, of one contract."""
         return (one.message for one in self.started if isinstance(one.message, contract))
+
+    def _require_all(self, lacking: Iterable[Service]) -> None:
+        for one in lacking:
+            raise AbsentError(f"{one.name} is absent")
 
 
 @cache

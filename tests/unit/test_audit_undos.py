@@ -75,7 +75,7 @@ def test_it_says_the_same_for_each_of_two_outcomes(times: int, found: list[str])
         row("keep", "f", outcome=json.dumps([[kept, {}], [kept, {}]]), undo="done"),
         row("free", "over"),
     ]
-    buried = SimpleNamespace(flow="f", handler="keep", subject="", at=AGO + 2)
+    buried: Any = SimpleNamespace(flow="f", handler="keep", subject="", at=AGO + 2)
     evidence = Evidence(
         Settings(), [Kept(service, inbox=inbox, tombstones=[buried])], messages, began=NOW,
         waiting={"seats": 0}, is_settled=True, is_cut=False,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 import pytest
 import rehearsed
 import sqlalchemy as sa
 
-from choreo import Connection, Service
-from choreo.rehearse import World, invariant, stand_in
+from choreo import Connection, Context, Event, Service
+from choreo.rehearse import Outside, World, invariant, stand_in
 from choreo.rehearse.broker import SimulatedBroker
 from choreo.rehearse.faults import Faults
 from choreo.rehearse.loop import Actor, LivelockError, Loop
@@ -281,3 +281,56 @@ def test_a_service_that_no_end_depends_on_is_not_always_there() -> None:
     assert guests
     assert all("guest.note" not in one.handlers for one in absent)
     assert any("guest.note" in one.handlers for one in outcomes)
+
+
+class Praised(Event, topic="kitchen.praised", subject="table"):
+    table: str
+
+
+class Ear:
+    async def hear(self, *, key: str, praise: str) -> None: ...
+
+
+@stand_in(Ear)
+class Listener(Ear):
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+        self.heard: set[str] = set()
+
+    async def hear(self, *, key: str, praise: str) -> None:
+        await self._outside.once(key, praise, lambda: self.heard.add(praise))
+
+
+def test_what_an_absent_service_says_and_calls_is_not_judged() -> None:
+    """Nothing of it is there, and nobody has done anything wrong."""
+    guest, judged = Service("guest"), Counter[str]()
+
+    @guest.adapter
+    async def open_ear() -> AsyncGenerator[Ear, None]:
+        yield Ear()
+
+    @guest.on(final="it only listens")
+    async def praise(ordered: rehearsed.Ordered, ear: Ear, context: Context) -> Praised:
+        await ear.hear(key=context.key, praise=ordered.table)
+        return Praised(table=ordered.table)
+
+    @invariant
+    def said(world: World) -> Iterator[str]:
+        ordered = {one.table for one in world.of(rehearsed.Ordered)}
+        yield from ordered - {one.table for one in world.of(Praised)}
+        judged["said"] += 1
+
+    @invariant
+    def heard(world: World) -> Iterator[str]:
+        ordered = {one.table for one in world.of(rehearsed.Ordered)}
+        yield from ordered - world.outside(Listener).heard
+        judged["heard"] += 1
+
+    stage = rehearsed.stage(
+        [*rehearsed.services(), guest], said=said, heard=heard, listener=Listener
+    )
+    outcomes = [stage.play(seed) for seed in range(1, 30)]
+    assert not any(one.wrong for one in outcomes)
+    absent = sum("absent" in map(str, one.decisions) for one in outcomes)
+    assert absent
+    assert set(judged.values()) == {len(outcomes) - absent}
