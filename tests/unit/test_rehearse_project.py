@@ -255,6 +255,15 @@ def test_seed_zero_is_a_seed(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["failure"]["seed"] == 0
 
 
+def test_a_seed_is_the_same_schedule_however_sets_are_ordered(tmp_path: Path) -> None:
+    env = wishes(tmp_path, "@invariant\ndef first(world):\n    yield next(iter(set('seeds')))\n")
+    said = {
+        run("--seed", "3", "--flow", "order", "--json", **env, PYTHONHASHSEED=seed).stdout
+        for seed in ("1", "2", "random")
+    }
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
