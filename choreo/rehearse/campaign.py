@@ -91,12 +91,20 @@ class Failure:
     outcome: Outcome
     smallest: Outcome
 
+    @property
+    def besides(self) -> list[str]:
+        """Kinds of what else went wrong in the whole schedule, and no more in the least of it."""
+        return sorted(
+            {one.kind for one in self.outcome.wrong} - {one.kind for one in self.smallest.wrong}
+        )
+
     def as_json(self) -> dict[str, Any]:
         """What a machine is told."""
         return {
             "seed": self.outcome.seed,
             "wrong": [{"kind": one.kind, "what": one.what, "flow": one.flow}
                       for one in self.smallest.wrong],
+            "besides": self.besides,
             "decisions": [[one.kind, one.about, one.nth, one.value]
                           for one in self.smallest.decisions],
             "faults": [{"at_s": at, "what": what} for at, what in self.smallest.events],

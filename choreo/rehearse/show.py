@@ -21,6 +21,8 @@ def failure(console: Console, found: Failure, command: str) -> None:
         console.print(Text(str(one), style="bold red"), soft_wrap=True)
     if len(smallest.wrong) > _SHOWN:
         console.print(f"and {len(smallest.wrong) - _SHOWN} more")
+    if found.besides:
+        console.print(f"before it was made smaller also: {', '.join(found.besides)}")
     many = len(found.outcome.decisions)
     console.print(
         f"seed {found.outcome.seed}: of its {many} decisions {len(smallest.decisions)} make it go "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 import tomllib
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,13 +20,15 @@ from typing import Any
 import pytest
 import rehearsed
 import sqlalchemy as sa
+from rich.console import Console
 from test_docs import ROOT
 
 from choreo import CannotRunError, DefinitionError, Flow, Service
-from choreo.rehearse import World, invariant
-from choreo.rehearse.campaign import Campaign
+from choreo.rehearse import World, invariant, show
+from choreo.rehearse.campaign import Campaign, Failure
 from choreo.rehearse.database import MemoryDatabase
 from choreo.rehearse.instance import VirtualClock
+from choreo.rehearse.judge import Wrong
 from choreo.rehearse.memory import ProcessMemory
 from choreo.rehearse.project import modules_of, project
 from choreo.rehearse.stage import Stage
@@ -225,6 +229,20 @@ def test_what_was_made_smaller_is_not_lost_when_it_is_interrupted() -> None:
     found = campaign.failure
     assert found is not None
     assert len(found.smallest.decisions) < len(found.outcome.decisions)
+
+
+def test_what_making_it_smaller_has_lost_is_named() -> None:
+    """Two faults may meet in one schedule, and the rarer one needs more to happen."""
+    stage = Stage(
+        project(rehearsed.services("not undone"), [rehearsed.dinner], rehearsed.module()), load()
+    )
+    smallest = next(one for seed in range(1, 300) if (one := stage.play(seed)).wrong)
+    outcome = replace(smallest, wrong=(*smallest.wrong, Wrong("money", "it is gone")))
+    text = io.StringIO()
+    show.failure(Console(file=text, width=160), Failure(outcome, smallest), "again")
+    assert "before it was made smaller also: money\n" in text.getvalue()
+    assert Failure(outcome, smallest).as_json()["besides"] == ["money"]
+    assert Failure(smallest, smallest).besides == []
 
 
 # The command.
