@@ -42,7 +42,7 @@ _ENDS: dict[type[Event], str] = {
 }
 _OUTCOMES = {kind.__address__.wire_type: outcome for kind, outcome in _ENDS.items()}
 #: How long to wait for what must come after an end (mails, undos),
-_SETTLE_S = 5.0
+_SETTLE_S = 30.0
 #: and for silence, since who need not speak cannot be waited for.
 _QUIET_S = 0.3
 _GROUP = 200

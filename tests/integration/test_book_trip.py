@@ -10,12 +10,15 @@ import pytest
 from script import Script, declare
 from system import System
 
+from contracts.rewards import TripPointsGranted
+
 
 @pytest.fixture
 def book_trip(amqp_url: str, tmp_path: Path) -> Script:
     return Script("book-trip", amqp_url, tmp_path)
 
 
+@pytest.mark.timeout(900)  # it runs the script a dozen times
 async def test_follows_trips_to_their_ends(
     amqp_url: str, tmp_path: Path, book_trip: Script
 ) -> None:
@@ -31,8 +34,11 @@ async def test_follows_trips_to_their_ends(
         assert "  travel.confirm" in lines[reserved + 1]
         names = Counter(line.strip("│├└─ ").split()[0] for line in lines[reserved + 2 : -1])
         assert names["providers.leg_booked"] == 3
-        assert names["rewards.trip_granted"] == names["notifications.email_sent"] == 1
+        assert names["notifications.email_sent"] == 1
         assert lines[-1].startswith("confirmed after ")
+        # Who may be silent is not waited for.
+        await system.hears(lambda one: one.type == TripPointsGranted.__address__.wire_type)
+        assert names["rewards.trip_granted"] <= 1
 
         for way in ((), ("--choreographed",)):
             sold_out = ("--leg", "hotel:ROOM-1", "--leg", "car:CAR-NEVER:2040-01-01:2040-01-02")
