@@ -141,13 +141,14 @@ async def test_who_does_not_confirm_twice_is_left_twice(amqp_url: str) -> None:
     """What is tried again goes on a channel of its own, and gives up the whole connection, too."""
     async with proxied(amqp_url) as line:
         line.drops_confirms = True
-        rabbit = RabbitMQ(line.url, Settings(publish_timeout_s=0.5), "test", log.logger("test"))
+        rabbit = RabbitMQ(line.url, Settings(publish_timeout_s=5), "test", log.logger("test"))
         await rabbit.open()
         try:
             await rabbit.declare(topology.of([Theatre().service]))
             ids = Ids(SystemClock(), Random())
             booked = first(Booked(trip="1", seat="1"), ids, 0.0, "/system/test")
             for _ in range(3):
+                await rabbit._publishing.channel()
                 given_up = rabbit._publishing._connection
                 assert await rabbit.publish([booked])
                 await until(
