@@ -98,6 +98,7 @@ async def test_a_service_leaves_for_good(system: SystemMaker) -> None:
             await running.stop("rewards")
             async with await aio_pika.connect(running.url) as connection:
                 await (await connection.channel()).queue_delete("rewards")
+            await running._mark()
             granted = len(running.events(PointsGranted))
             flows |= set(await running.place(*mixed(MANY, prefix="second-")))
             await all_ended(running, flows)
@@ -111,6 +112,7 @@ async def test_a_service_leaves_for_good(system: SystemMaker) -> None:
                 ),
                 "mail and shipment",
             )
+        await running._mark()
         assert len(running.events(PointsGranted)) == granted
         for name in ORDERS:
             if name != "rewards":
