@@ -86,7 +86,7 @@ class Project:
         self.env = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "CHOREO_GRACE_S": "5",
+            "CHOREO_GRACE_S": "30",
             "CHOREO_POLL_S": "0.1",
             "COLUMNS": "200",
             **env,
@@ -148,7 +148,7 @@ class Project:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(30)
+                process.wait(90)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -182,7 +182,7 @@ class Running:
     def end(self, how: signal.Signals) -> int:
         """Signal it and wait for its end; gives the exit code."""
         self.process.send_signal(how)
-        return self.process.wait(30)
+        return self.process.wait(90)
 
 
 def is_alive(pid: int) -> bool:

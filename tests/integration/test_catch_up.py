@@ -74,7 +74,7 @@ async def test_says_so_when_it_is_stopped_in_between(desk: Ledger) -> None:
             await desk.is_in_the_middle()
             service.process.send_signal(signal.SIGTERM)
             await service.says("stopped before it had caught up")
-        assert service.process.wait(30) == 0
+        assert service.process.wait(90) == 0
     assert len(desk.entries()) < len(past)
     with desk.project.running(*FROM_START) as service:
         await desk.handled(past)

@@ -11,6 +11,8 @@ import servers
 from cli_project import Project, below, command, is_alive
 from stage import until
 
+pytestmark = pytest.mark.timeout(600)
+
 _COMPANION = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: (print("companion stops", flush=True), sys.exit()))
@@ -39,7 +41,7 @@ def project(tmp_path: Path, amqp_url: str) -> Project:
 async def test_runs_all_starts_again_what_dies_and_stops_all_on_ctrl_c(project: Project) -> None:
     with project.running("up") as up:
         await up.says("all 2 services are running; Ctrl-C stops them")
-        assert "companion here" in up.said
+        await up.says("companion here")
         family = below(up.process.pid)
         assert len(family) == 3
         os.kill(next(pid for pid in family if "parts.shop" in command(pid)), signal.SIGKILL)
@@ -98,7 +100,7 @@ async def test_ends_when_nobody_reads_any_more(project: Project) -> None:
         up.stdout.close()
         shop = next(pid for pid in family if "parts.shop" in command(pid))
         os.kill(shop, signal.SIGKILL)  # about which it has something to say
-        assert up.wait(30) == 0
+        assert up.wait(90) == 0
         assert [pid for pid in family if is_alive(pid)] == []
 
 
