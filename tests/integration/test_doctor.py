@@ -24,12 +24,15 @@ from choreo.settings import Settings
 from choreo.store.database import connect
 from choreo.store.tables import due, inbox, outbox, runs
 
-pytestmark = pytest.mark.long_on_postgres
+# Each look is a process.
+pytestmark = [pytest.mark.long_on_postgres, pytest.mark.timeout(900)]
 
 Wrong = set[tuple[str, str]]
 IDLE: Wrong = {("queues are declared and consumed", name) for name in ("desk", "shop")}
 BINDINGS = "bindings are what the signatures say"
 LEFT_OVER = "no queue is left over"
+#: What the broker counts is seconds old.
+FIGURES_S = 120.0
 
 
 @pytest.fixture(name="project")
@@ -85,7 +88,7 @@ async def test_what_databases_keep(
         sent = project.choreo("send", "shop.ask_price", json.dumps({"id": "boom"}))
         assert sent.returncode == 0, sent.stderr
         letter = ("no dead letters", "shop")
-        await until(lambda: wrong(project) == {letter}, "the letter is found", 30)
+        await until(lambda: wrong(project) == {letter}, "the letter is found", FIGURES_S)
         table = project.choreo("doctor").stdout
         assert "no price for [boom]" in table
         assert "choreo dead list --service shop" in table
@@ -184,16 +187,16 @@ async def test_a_queue_of_a_service_that_is_gone(project: Project, amqp_url: str
             what, stale = of_old(*words)
             return "1 messages are in it" in what and stale == []
 
-        await until(kept, "its message is seen", 30)
+        await until(kept, "its message is seen", FIGURES_S)
         assert kept("--yes")
         await old.purge()
         gone = [{"queue": "old", "exchange": "", "routing_key": ""}]
-        await until(lambda: of_old()[1] == gone, "it is seen to be empty", 30)
+        await until(lambda: of_old()[1] == gone, "it is seen to be empty", FIGURES_S)
         # What the figures of some seconds ago do not show is seen before it is deleted.
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), "old")
         assert of_old("--yes")[1] == []
         await old.purge()
-        await until(lambda: of_old("--yes")[1] == gone, "it is deleted", 30)
+        await until(lambda: of_old("--yes")[1] == gone, "it is deleted", FIGURES_S)
         assert wrong(project) == set()
         assert (await other.get(fail=True)).body == b'{"id":"p-1"}'
 
