@@ -66,6 +66,7 @@ class Stage:
                 **given,
             },
         )
+        #: What the journal has recorded of the service's own events, each once.
         self.deliveries: list[Delivery] = []
         self.ids = Ids(SystemClock(), random.Random())
         self.logs: list[Any] = []
@@ -85,8 +86,12 @@ class Stage:
         events = await self._stack.enter_async_context(rabbitmq.journal(self.url))
 
         async def record() -> None:
+            known: set[str | None] = set()
             async for delivery in events:
-                self.deliveries.append(delivery)
+                # Published again as no confirm came, it is there twice under one id.
+                if delivery.app_id == self.service.name and delivery.message_id not in known:
+                    known.add(delivery.message_id)
+                    self.deliveries.append(delivery)
 
         self._recorder = asyncio.create_task(record())
         self.logs = self._stack.enter_context(capture_logs())
@@ -182,13 +187,9 @@ class Stage:
         await confirm
 
     def events(self, kind: type[Event] | None = None) -> list[Delivery]:
-        """What the journal has recorded of the service's own events."""
-        return [
-            one
-            for one in self.deliveries
-            if one.app_id == self.service.name
-            and (kind is None or one.wire_type == kind.__address__.wire_type)
-        ]
+        """The service's own events, or those of a contract."""
+        wire_type = kind and kind.__address__.wire_type
+        return [one for one in self.deliveries if wire_type in (None, one.wire_type)]
 
     def envelopes(self, kind: type[Event]) -> list[Envelope]:
         """The envelopes of the service's own events of a contract."""
