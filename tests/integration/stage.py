@@ -206,6 +206,11 @@ class Stage:
         with self._engine.begin() as db:
             return work(db)
 
+    def time_is_up(self, handler: str) -> None:
+        """Make what waits for its time with this handler due at once."""
+        waiting = due.update().where(due.c.handler == handler)
+        self.execute(lambda db: db.execute(waiting.values(at=0.0)))
+
     async def settled(self) -> None:
         """Wait until the service has nothing in hand: all acked, published and forgotten."""
         probe = await self._connection.channel()

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from stage import Stage, until
 
-from choreo import Ask, Command, Conductor, Connection, Event, Failure, Service, Tell
+from choreo import Ask, Command, Conductor, Connection, Event, Failure, Service, Tell, intake
 from choreo.contract import Message, contract_of, decode
 from choreo.dead import send_back
 from choreo.seams import Delivery
@@ -91,12 +91,15 @@ class Dropped(Event, topic="works.dropped", subject="job"):
     reason: str
 
 
-def builder(*, within_s: float) -> Service:
+#: Time is up when the test says so.
+WITHIN = timedelta(hours=1)
+
+
+def builder() -> Service:
     """A service that conducts a house: holes side by side, then wires beside paint."""
     metadata = sa.MetaData()
     houses = sa.Table("houses", metadata, sa.Column("job", sa.String, primary_key=True))
     service = Service("builder", tables=metadata)
-    within = timedelta(seconds=within_s)
 
     def dig(build: Build) -> tuple[Dig, ...]:
         return tuple(Dig(hole=f"{build.job}.{number}") for number in range(build.holes))
@@ -128,11 +131,11 @@ def builder(*, within_s: float) -> Service:
     Conductor(
         service, "house", starts=Build,
         steps=[
-            Ask(dig, good=Dug, bad=Rock, undo=fill, undone=Filled, within=within),
+            Ask(dig, good=Dug, bad=Rock, undo=fill, undone=Filled, within=WITHIN),
             Tell(top),
             [
-                Ask(wire, good=Wired, undo=unwire, within=within),
-                Ask(paint, good=Painted, bad=NotPainted, final="paint dries", within=within),
+                Ask(wire, good=Wired, undo=unwire, within=WITHIN),
+                Ask(paint, good=Painted, bad=NotPainted, final="paint dries", within=WITHIN),
             ],
         ],
         ends=finish, fails=drop,
@@ -211,9 +214,8 @@ def works_fixture(
     create_databases("builder")
 
     @asynccontextmanager
-    async def make(*, within_s: float = 60, **settings: Any) -> AsyncIterator[Works]:
-        service = builder(within_s=within_s)
-        works = Works(service, amqp_url, database_url, tmp_path, **settings)
+    async def make(**settings: Any) -> AsyncIterator[Works]:
+        works = Works(builder(), amqp_url, database_url, tmp_path, **settings)
         async with works.hands(), works:
             yield works
 
@@ -298,10 +300,15 @@ async def test_nothing_to_undo_when_the_first_fails(works: Maker) -> None:
 
 
 async def test_no_answer_in_time_is_undone_without_waiting(works: Maker) -> None:
-    async with works(within_s=1) as running:
+    async with works() as running:
         flow = await running.publish(Build(job="j"))
         await running.sent(*HOLES)
         await running.answer(flow, Dug(hole="j.0"))
+        await until(
+            lambda: [row["subject"] for row in running.rows("due")] == ["j.1"],
+            "only the other is waited for",
+        )
+        running.time_is_up("dig_late")
         why = "dig: no answer in time"
         await until(lambda: len(running.commands) == 2, "both are taken back")
         # The one in doubt first, then what is known to be done.
@@ -315,18 +322,23 @@ async def test_no_answer_in_time_is_undone_without_waiting(works: Maker) -> None
 
 
 async def test_an_answer_before_the_question_does_not_end_the_deadline(works: Maker) -> None:
-    async with works(within_s=1) as running:
+    async with works() as running:
         flow = await running.publish(Build(job="j", holes=1, wired=False))
         await running.sent(Dig(hole="j.0"))
         await running.answer(flow, Painted(job="j"))
         await running.settled()
         await running.answer(flow, Dug(hole="j.0"))
+        await until(
+            lambda: [row["handler"] for row in running.rows("due")] == ["paint_late"],
+            "only the paint is waited for",
+        )
+        running.time_is_up("paint_late")
         await until(lambda: len(running.commands) == 2, "the undo of the hole")
         await running.sent(Paint(job="j"), Fill(hole="j.0", why="paint: no answer in time"))
 
 
 async def test_an_answer_that_is_a_dead_letter_does_not_stop_the_run(works: Maker) -> None:
-    async with works(within_s=1, attempts=1) as running:
+    async with works(attempts=1) as running:
         running.execute(lambda db: db.execute(sa.text("INSERT INTO houses VALUES ('j')")))
         flow = await running.publish(Build(job="j", holes=1, wired=False))
         await running.sent(Dig(hole="j.0"))
@@ -337,6 +349,7 @@ async def test_an_answer_that_is_a_dead_letter_does_not_stop_the_run(works: Make
         [letter] = running.rows("dead")
         assert letter["handler"] == "paint_done"
         assert "IntegrityError" in letter["reason"] or "UniqueViolation" in letter["reason"]
+        running.time_is_up("paint_late")
         why = "paint: no answer in time"
         await until(lambda: len(running.commands) == 2, "the undo of the hole")
         await running.sent(Paint(job="j"), Fill(hole="j.0", why=why))
@@ -362,7 +375,7 @@ async def test_a_second_start_in_the_flow_is_a_letter(works: Maker) -> None:
 
 
 async def test_it_goes_on_after_a_restart(works: Maker) -> None:
-    async with works(within_s=2) as running:
+    async with works() as running:
         flow = await running.publish(Build(job="j", wired=False))
         await running.sent(*HOLES)
         await running.stop()
@@ -371,8 +384,7 @@ async def test_it_goes_on_after_a_restart(works: Maker) -> None:
         await running.sent(Paint(job="j"))
         await running.stop()
         # The deadline passes while it is down: it holds all the same, and the answer is late.
-        [row] = running.rows("due")
-        await until(lambda: time.time() > row["at"], "the deadline is past")
+        running.time_is_up("paint_late")
         await running.start()
         await until(lambda: len(running.commands) == 1, "the undo of a hole")
         why = "paint: no answer in time"
@@ -383,14 +395,17 @@ async def test_it_goes_on_after_a_restart(works: Maker) -> None:
         await running.ended(Dropped(job="j", reason=why))
 
 
-async def test_answers_that_wait_while_it_is_down_are_not_late(works: Maker) -> None:
-    async with works(within_s=5) as running:
+async def test_answers_that_wait_while_it_is_down_are_not_late(
+    works: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However long it takes until the first of them comes, it has not heard all of them.
+    monkeypatch.setattr(intake, "SILENCE_S", 3600.0)
+    async with works() as running:
         flow = await running.publish(Build(job="j", wired=False))
         await running.sent(*HOLES)
         await running.stop()
         await running.answer(flow, *[Dug(hole="another")] * 700, Dug(hole="j.0"), Dug(hole="j.1"))
-        last = max(row["at"] for row in running.rows("due"))
-        await until(lambda: time.time() > last, "the deadlines are past")
+        running.time_is_up("dig_late")
         await running.start()
         await until(lambda: running.commands, "it goes on")
         assert running.commands[0] == Paint(job="j")
