@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from choreo.dead import DeadLettered, send_back
 
 @pytest.fixture(name="theatre")
 def theatre_fixture() -> Theatre:
-    return Theatre()
+    # Its deadline is over when the test says so.
+    return Theatre(expires=timedelta(hours=1))
 
 
 StageMaker = Callable[..., Stage]
@@ -248,6 +250,8 @@ async def test_a_deadline_fires_once_unless_what_ends_it_was_seen_in_any_order(
         await running.publish(Begun(trip="c"), flow="c")
         await until(lambda: len(running.events(Opened)) == 3, "opened")
         await running.publish(Over(trip="b"), flow="b")
+        await until(lambda: [row["flow"] for row in running.rows("due")] == ["a"], "one is armed")
+        running.time_is_up("expire")
         await until(lambda: running.events(Late), "one is late")
         await until(lambda: not running.rows("due"), "nothing is due")
         await running.settled()
@@ -261,6 +265,7 @@ async def test_a_deadline_survives_a_restart(stage: StageMaker, theatre: Theatre
         await until(lambda: running.rows("due"), "armed")
         await running.stop()
         assert running.events(Late) == []
+        running.time_is_up("expire")
         await running.start()
         await until(lambda: running.events(Late), "late")
         await running.settled()
@@ -343,7 +348,7 @@ async def test_a_letter_of_bad_input_that_is_sent_back_is_judged_anew(
 
 
 async def test_what_waits_survives_a_restart(stage: StageMaker, theatre: Theatre) -> None:
-    theatre.failures["slow"] = [Retry("later", after=0.5)]
+    theatre.failures["slow"] = [Retry("later", after=3600)]
     theatre.outside.gate.clear()
     async with stage(grace_s=0.1) as running:
         await running.publish(Booked(trip="t", seat="slow"), flow="f")
@@ -352,6 +357,7 @@ async def test_what_waits_survives_a_restart(stage: StageMaker, theatre: Theatre
         await running.stop()
         theatre.outside.gate.set()
         await running.start()
+        running.time_is_up("hold")
         await until(lambda: running.events(Held) and running.events(Charged), "both came to an end")
         await running.settled()
         assert {key for _, key in theatre.outside.calls} == {"c"}

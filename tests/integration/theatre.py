@@ -103,7 +103,7 @@ class Outside:
 class Theatre:
     """A service with one of everything."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, expires: timedelta = timedelta(seconds=1)) -> None:
         self.outside = Outside()
         self.failures: dict[str, list[Exception]] = {}
         self.undo_failures: list[Exception] = []
@@ -116,12 +116,12 @@ class Theatre:
             sa.Column("what", sa.String),
         )
         self.service = Service("theatre", tables=metadata)
-        self._declare()
+        self._declare(expires)
 
     def write(self, db: Connection, seat: str, what: str) -> None:
         db.execute(self.seats.insert(), {"seat": seat, "what": what})
 
-    def _declare(self) -> None:  # noqa: C901 - all its handlers are declared in it
+    def _declare(self, expires: timedelta) -> None:  # noqa: C901 - all its handlers are declared in it
         service = self.service
 
         @service.adapter
@@ -167,7 +167,7 @@ class Theatre:
         def begin(begun: Begun) -> Opened:
             return Opened(trip=begun.trip)
 
-        @service.deadline(Opened, within=timedelta(seconds=1), until=Over)
+        @service.deadline(Opened, within=expires, until=Over)
         def expire(opened: Opened, db: Connection) -> Late:
             self.write(db, opened.trip, "late")
             return Late(trip=opened.trip)
