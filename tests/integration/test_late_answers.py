@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from functools import partial
 
 import pytest
@@ -13,12 +14,13 @@ from starts import FLIGHT, ROOM, WAYS, a_confirmation, a_trip, an_order
 from system import System, SystemMaker, system_fixture  # noqa: F401 - a fixture
 
 from choreo import Event
+from choreo.store.memory import Kind
+from choreo.store.tables import due
 from contracts.inventory import StockHeld
 from contracts.payments import PaymentReturned, PaymentTaken, TripPaid
-from contracts.providers import LegBooked, LegCancelled
+from contracts.providers import LegBooked, LegCancelled, LegsBooked
 from contracts.shipping import ShipmentArranged
-from contracts.travel import ConfirmReservation, TripCancelled
-from sandboxes import gateway
+from contracts.travel import TripCancelled
 
 
 async def _cancelled(running: System, *flows: str) -> None:
@@ -27,17 +29,35 @@ async def _cancelled(running: System, *flows: str) -> None:
         assert running.ends[flow] == ["cancelled"]
 
 
+async def _awaited(running: System, service: str, *handlers: str) -> None:
+    """Wait until it is these, calls under way and deadlines, that a service still waits for."""
+    await until(
+        lambda: sorted(row["handler"] for row in running.rows(service, "due")) == sorted(handlers),
+        f"{service} waits for {handlers} alone",
+    )
+
+
+def _time_is_up(running: System, service: str) -> None:
+    deadlines = due.update().where(due.c.kind == Kind.DEADLINE.value)
+    with running._engines[service].begin() as db:
+        db.execute(deadlines.values(at=0.0))
+
+
 @pytest.mark.long_on_postgres
 async def test_a_participant_of_an_order_is_away(system: SystemMaker) -> None:
     """The command that undoes overtakes the one that it undoes."""
-    answers: dict[str, type[Event]] = {
-        "inventory": StockHeld, "payments": PaymentTaken, "shipping": ShipmentArranged,
-    }  # fmt: skip
-    async with system(CONDUCTED_ORDERS, ORDER_PROCESS_ANSWER_S=1) as running:
+    steps: dict[str, tuple[str, type[Event]]] = {
+        "inventory": ("hold_late", StockHeld),
+        "payments": ("pay_late", PaymentTaken),
+        "shipping": ("ship_late", ShipmentArranged),
+    }
+    async with system(CONDUCTED_ORDERS) as running:
         await running.start()
-        for away, answer in answers.items():
+        for away, (late, answer) in steps.items():
             await running.stop(away)
             [flow] = await running.place(an_order(away, conducted=True, member=True))
+            await _awaited(running, "order_process", late)
+            _time_is_up(running, "order_process")
             await _cancelled(running, flow)
             await running.reverse(away)
             await running.start(away)
@@ -48,18 +68,37 @@ async def test_a_participant_of_an_order_is_away(system: SystemMaker) -> None:
 
 @pytest.mark.long_on_postgres
 async def test_a_participant_of_a_trip_is_away(system: SystemMaker) -> None:
-    # Who books choreographed trips waits for the legs no longer than for the trip.
-    async with system(TRAVEL, RESERVATIONS_ANSWER_S=2, PROVIDERS_ANSWER_S=2) as running:
+    trips = {
+        away: [a_trip(f"{away}-{way}", way=way, member=True) for way in WAYS]
+        for away in ("providers", "payments")
+    }
+    async with system(TRAVEL) as running:
         await running.start()
-        for away in ("providers", "payments"):
-            trips = [a_trip(f"{away}-{way}", way=way, member=True) for way in WAYS]
-            await running.place(*trips)
-            await running.ended()
-            await running.stop(away)
-            await _cancelled(running, *await running.place(*map(a_confirmation, trips)))
-            await running.reverse(away)
-            await running.start(away)
-            await running.ended()
+        await running.place(*trips["providers"], *trips["payments"])
+        await running.ended()
+
+        await running.stop("providers")
+        flows = await running.place(*map(a_confirmation, trips["providers"]))
+        await _awaited(running, "reservations", *["book_late"] * 3, "expire")
+        _time_is_up(running, "reservations")
+        await _cancelled(running, *flows)
+        await running.reverse("providers")
+        await running.start("providers")
+        # Whoever books choreographed trips waits, too, for what is never begun.
+        await _awaited(running, "providers", *["gather_late"] * 3)
+        _time_is_up(running, "providers")
+        await running.ended()
+
+        await running.stop("payments")
+        flows = await running.place(*map(a_confirmation, trips["payments"]))
+        await until(lambda: running.events(LegsBooked), "all is booked that is choreographed")
+        await _awaited(running, "reservations", "pay_late", "expire")
+        _time_is_up(running, "reservations")
+        await _cancelled(running, *flows)
+        await running.reverse("payments")
+        await running.start("payments")
+        await running.ended()
+
         audit(running)
         assert not [*running.events(PaymentTaken), *running.events(TripPaid)]
         booked = {str(one.subject).rpartition(".")[0] for one in running.events(LegBooked)}
@@ -69,16 +108,26 @@ async def test_a_participant_of_a_trip_is_away(system: SystemMaker) -> None:
 @pytest.mark.long_on_postgres
 async def test_the_outside_world_is_too_slow(system: SystemMaker) -> None:
     """What was done too late is undone as what was done in time."""
-    trips = [a_trip(way, legs=[ROOM, ("airline", "ROME-SLOW")], way=way) for way in WAYS]
-    paid = a_trip("paid", legs=[FLIGHT])
-    confirmations: list[ConfirmReservation] = [
-        *map(a_confirmation, trips), a_confirmation(paid, card=gateway.SLOW),
-    ]  # fmt: skip
-    async with system(TRAVEL, RESERVATIONS_ANSWER_S=1.5) as running:
+    trips = [a_trip(way, legs=[ROOM, FLIGHT], way=way) for way in WAYS]
+    trips += [a_trip("paid", legs=[ROOM])]
+    async with system(TRAVEL) as running:
         await running.start()
-        await running.place(*trips, paid)
+        await running.place(*trips)
         await running.ended()
-        flows = await running.place(*confirmations)
+        slow = ("airline", "gateway")
+        for one in slow:
+            running.signal(one, signal.SIGSTOP)
+        try:
+            flows = await running.place(*map(a_confirmation, trips))
+            await until(lambda: len(running.events(LegBooked)) == 3, "the rooms are booked")
+            await _awaited(running, "providers", "book", "book", "gather_late")
+            await _awaited(running, "payments", "charge")
+            await _awaited(running, "reservations", "book_late", "expire", "pay_late")
+            _time_is_up(running, "reservations")
+            await _cancelled(running, *flows)
+        finally:
+            for one in slow:
+                running.signal(one, signal.SIGCONT)
         await running.ended()
         audit(running)
         assert [running.ends[flow] for flow in flows] == [["cancelled"]] * 3
