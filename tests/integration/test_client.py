@@ -50,7 +50,7 @@ def service() -> Service:
 @pytest.fixture
 async def rabbit(amqp_url: str, service: Service) -> AsyncIterator[RabbitMQ]:
     """The service's client, with everything declared."""
-    rabbit = RabbitMQ(amqp_url, Settings(publish_timeout_s=2.0), "client", log.logger("client"))
+    rabbit = RabbitMQ(amqp_url, Settings(publish_timeout_s=60.0), "client", log.logger("client"))
     try:
         await rabbit.open()
         await rabbit.declare(topology.of([service]))
@@ -221,6 +221,7 @@ async def test_an_alarm_costs_no_connection(
     with pytest.raises(CannotRunError, match="does not answer"):
         await rabbit.declare(topology.of([service]))
     await unblock()
+    rabbit._settings = rabbit._settings.model_copy(update={"publish_timeout_s": 60.0})
     assert await rabbit._publishing.channel() is channel
     assert await rabbit.publish([outgoing("m")]) == {}
 
