@@ -46,6 +46,8 @@ class Trial(Stage):
         #: Whether it was ready, each time that it changed.
         self.readiness: list[bool] = []
         self._loading = False
+        #: Whether a booking was sent that the broker has not confirmed: it may be held as well.
+        self._in_doubt = False
         self._load: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -139,17 +141,19 @@ class Trial(Stage):
         return handled["greet"] == len(self.booked)
 
     async def _book(self) -> None:
-        while self._loading:
+        while self._loading or self._in_doubt:
             connection = aio_pika.Connection(URL(self.url))
             with suppress(*_LOST):
                 await connection.connect(timeout=5)
                 channel = await connection.channel()
                 exchange = await channel.get_exchange("stage", ensure=False)
-                while self._loading:
+                while self._loading or self._in_doubt:
                     seat = str(len(self.booked))
+                    self._in_doubt = True
                     async with asyncio.timeout(5):
                         await exchange.publish(_booking(seat), Booked.__address__.wire_type)
                     self.booked.append(seat)
+                    self._in_doubt = False
                     await asyncio.sleep(0.02)
             with suppress(*_LOST):
                 await connection.close()
