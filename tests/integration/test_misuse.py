@@ -347,5 +347,6 @@ async def test_a_letter_about_a_letter_is_not_announced(amqp_url: str, tmp_path:
             b"{", exchange="", routing_key="gloomy", message_id="m", type="x.y"
         )
         await until(lambda: len(running.rows("dead")) == 2, "the letter, and the one about it")
+        await until(lambda: running.events(DeadLettered), "the letter is announced")
         await running.settled()
         assert len(running.events(DeadLettered)) == 1
