@@ -84,10 +84,10 @@ async def _spend_an_outage(
         caller.gate.set()
         await running.publish(Asked(what="during"))
         await until(
-            lambda: any("database away" in line["event"] for line in running.logs), "an outage", 30
+            lambda: any("database away" in line["event"] for line in running.logs), "an outage"
         )
-    await until(lambda: len(running.events(Called)) == 2, "both calls came to an end", 30)
-    await until(lambda: len(running.events(Answered)) == 2, "both are answered", 30)
+    await until(lambda: len(running.events(Called)) == 2, "both calls came to an end")
+    await until(lambda: len(running.events(Answered)) == 2, "both are answered")
     await running.settled()
     assert caller.calls == ["before", "during"]
     assert running.rows("dead") == running.rows("due") == []
