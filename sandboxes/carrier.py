@@ -16,7 +16,8 @@ that is used again gets the first answer again and no second effect; with anothe
     lost answer        booked, but the first answer is lost: the connection is cut
     anything else      booked
 
-Upper and lower case are alike. What is slow or lost is so on the first try of a key only.
+Upper and lower case are alike. What is slow or lost is so on the first try of a key only;
+SANDBOX_SLOW_S says how slow.
 
 Examples:
     python -m sandboxes.carrier

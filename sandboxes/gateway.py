@@ -17,7 +17,7 @@ that is used again gets the first answer again and no second effect; with anothe
     4000-0504   approved and charged, but the first answer is lost: the connection is cut
     any other   approved if it has 8 to 19 digits (and dashes or spaces between), else declined
 
-What is slow or lost is so on the first try of a key only.
+What is slow or lost is so on the first try of a key only; SANDBOX_SLOW_S says how slow.
 
 Examples:
     python -m sandboxes.gateway

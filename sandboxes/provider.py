@@ -12,7 +12,7 @@ that is used again gets the first answer again and no second effect; with anothe
 422 with "error": "key_reused". A booking is cancelled once, whatever the key. Prices are whole
 cents. An offer has its places once, whatever the days.
 
-What is slow or lost is so on the first try of a key only.
+What is slow or lost is so on the first try of a key only; SANDBOX_SLOW_S says how slow.
 """
 
 from __future__ import annotations

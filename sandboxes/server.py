@@ -20,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from sandboxes.ledger import Answer, Ledger, refusal
 
-SLOW_S = 3.0
+#: How late a slow answer is.
+SLOW_S = float(os.environ.get("SANDBOX_SLOW_S") or 3)
 #: How long a stop waits for requests under way. Their effects are committed; who asked asks again.
 _STOP_S = 0.2
 

@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0
 
 
-def spawn(name: str, var: Path, *arguments: str) -> subprocess.Popen[str]:
+def spawn(name: str, var: Path, *arguments: str, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", f"sandboxes.{name}", *arguments],
         cwd=ROOT,
-        env={**os.environ, "CHOREO_VAR": str(var), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "CHOREO_VAR": str(var), "PYTHONUNBUFFERED": "1", **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,9 +61,9 @@ class Sandbox:
 
 
 @contextmanager
-def running(name: str, var: Path, *arguments: str) -> Iterator[Sandbox]:
+def running(name: str, var: Path, *arguments: str, **env: str) -> Iterator[Sandbox]:
     """Start a sandbox and wait until it has announced itself; kill it in the end if it runs yet."""
-    process = spawn(name, var, *arguments)
+    process = spawn(name, var, *arguments, **env)
     try:
         announced = var / f"{name}.url"
         until = time.monotonic() + PATIENCE_S

@@ -48,7 +48,7 @@ async def test_it_announces_itself_and_withdraws_at_a_clean_stop(tmp_path: Path,
 @EACH
 async def test_a_stop_does_not_wait_for_a_slow_request(tmp_path: Path, name: str) -> None:
     path, body = SLOW[name]
-    with running(name, tmp_path) as sandbox:
+    with running(name, tmp_path, SANDBOX_SLOW_S="600") as sandbox:
         asked = asyncio.create_task(sandbox.post(path, "slow", body))
         await eventually(lambda: sandbox.ledger(order_id="slow"))
         code, _, stderr = await asyncio.to_thread(sandbox.stop, signal.SIGTERM)
