@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 from test_check_services import anew
-from test_docs import ROOT, files_in
+from test_docs import ROOT, copy, files_in
 from typer.testing import CliRunner
 
 from choreo import CannotRunError, Flow
@@ -125,8 +124,7 @@ def test_a_project_without_flows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
-    for package in ("contracts", "services"):
-        shutil.copytree(ROOT / package, tmp_path / package)
+    copy(tmp_path, "contracts", "services")
     for name, text in files_in(ROOT / "docs/write-a-service.md").items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from test_docs import ROOT, copy
 
 
 def test_nothing_is_stale() -> None:
@@ -41,11 +40,9 @@ def test_every_picture_is_one_that_is_kept_fresh(page: str) -> None:
 
 
 def test_what_is_stale_is_named_and_written(tmp_path: Path) -> None:
-    for name in ("contracts", "services", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name)
+    copy(tmp_path, "contracts", "services", "docs", "scripts")
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     (tmp_path / "docs/flow-gone.svg").write_text("<svg/>")
     (tmp_path / "docs/choreography.md").write_text("# Old\n")
     (tmp_path / "docs/flow-order.svg").unlink()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import rehearsed
 import sqlalchemy as sa
-from test_docs import ROOT, files_in
+from test_docs import ROOT, copy, files_in
 
 from choreo import CannotRunError, DefinitionError, failpoint
 from choreo.audit import messages
@@ -347,8 +347,7 @@ def test_what_cannot_be_played_is_refused(arguments: tuple[str, ...], said: str)
 
 
 def test_the_page_can_be_followed(tmp_path: Path) -> None:
-    for package in ("contracts", "services", "rehearsals", "sandboxes"):
-        shutil.copytree(ROOT / package, tmp_path / package)
+    copy(tmp_path, "contracts", "services", "rehearsals", "sandboxes")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for page in ("write-a-service", "rehearse"):
         for name, text in files_in(ROOT / f"docs/{page}.md").items():
