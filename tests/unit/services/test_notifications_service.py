@@ -119,7 +119,7 @@ class SmtpServer(Controller):
 @contextmanager
 def serving(**options: Any) -> Iterator[tuple[int, Letterbox]]:
     letterbox = Letterbox()
-    server = SmtpServer(letterbox, hostname="127.0.0.1", port=0, **options)
+    server = SmtpServer(letterbox, hostname="127.0.0.1", port=0, ready_timeout=60, **options)
     server.start()
     try:
         yield server.port, letterbox
