@@ -115,6 +115,24 @@ async def publish(channel: Channel, queue: str, bodies: Sequence[str] | str) -> 
         await channel.publish(body, queue)
 
 
+async def counts(broker: Broker, channel: Channel, queue: str, *counted: int) -> None:
+    """So many messages wait in the queue, and it has so many consumers.
+
+    RabbitMQ counts some late, and none at all when it is too busy to ask the queue.
+    """
+    found: tuple[int, ...] = ()
+
+    async def is_so() -> bool:
+        nonlocal found
+        found = await channel.declare_queue(queue, passive=True)
+        return found == counted
+
+    try:
+        await broker.until(is_so, "counted")
+    except AssertionError as error:
+        raise AssertionError(f"{queue} counts {found}, not {counted}") from error
+
+
 async def reached(
     broker: Broker,
     channel: Channel,

@@ -13,7 +13,16 @@ from brokers import (  # noqa: F401 - fixtures, too
     real_url_fixture,
     sender_fixture,
 )
-from port import PRECONDITION_FAILED, Broker, Channel, RefusedError, channel_of, publish, reached
+from port import (
+    PRECONDITION_FAILED,
+    Broker,
+    Channel,
+    RefusedError,
+    channel_of,
+    counts,
+    publish,
+    reached,
+)
 
 
 async def test_messages_come_in_order_and_once(broker_port: Broker, sender: Channel) -> None:
@@ -29,10 +38,10 @@ async def test_a_queue_tells_how_many_wait_and_consume(
     broker_port: Broker, sender: Channel
 ) -> None:
     await publish(sender, Q, "abc")
-    assert await sender.declare_queue(Q, passive=True) == (3, 0)
+    await counts(broker_port, sender, Q, 3, 0)
     _, consumer = await consuming(broker_port, prefetch=2)
     await reached(broker_port, sender, {consumer: "ab"}, q=1)
-    assert await sender.declare_queue(Q, passive=True) == (1, 1)
+    await counts(broker_port, sender, Q, 1, 1)
 
 
 async def test_competing_consumers_take_turns(broker_port: Broker, sender: Channel) -> None:
@@ -74,6 +83,7 @@ async def test_a_multiple_ack_takes_all_below_it(broker_port: Broker, sender: Ch
     await channel.ack(2, multiple=True)
     await reached(broker_port, sender, {consumer: "abcde"}, q=2)
     await channel.close()
+    await reached(broker_port, sender, {}, q=5)  # it gives back somewhat later
     _, next_one = await consuming(broker_port)
     await reached(broker_port, sender, {next_one: "cdefg"}, q=0)
 

@@ -11,7 +11,7 @@ from brokers import (  # noqa: F401 - fixtures, too
     real_url_fixture,
     sender_fixture,
 )
-from port import Broker, Channel, Connection, publish, reached
+from port import Broker, Channel, Connection, counts, publish, reached
 
 LOSSES = ["channel closed", "connection closed", "connection lost"]
 
@@ -161,15 +161,11 @@ async def test_a_cancelled_consumer_counts_until_it_has_acked(
     _, idle = await consuming(broker_port)
     await publish(sender, Q, "a")
     await reached(broker_port, sender, {consumer: "a", idle: ""}, q=0)
-    assert await sender.declare_queue(Q, passive=True) == (0, 2)
+    await counts(broker_port, sender, Q, 0, 2)
     await channel.cancel(consumer)
-    assert await sender.declare_queue(Q, passive=True) == (0, 2)
+    await counts(broker_port, sender, Q, 0, 2)
     await channel.ack(1)
-
-    async def counts_no_more() -> bool:
-        return await sender.declare_queue(Q, passive=True) == (0, 1)
-
-    await broker_port.until(counts_no_more, "one consumer")
+    await counts(broker_port, sender, Q, 0, 1)
 
 
 async def test_a_queue_that_is_deleted_ends_its_consumers(
