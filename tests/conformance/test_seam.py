@@ -74,8 +74,8 @@ class Party:
     async def go_on(self) -> None:
         await asyncio.sleep(0.005)
 
-    async def lose(self) -> None:
-        """Lose the connection that it consumes on."""
+    async def lose(self, *, unsettled: int) -> None:
+        """Lose the connection that it consumes on; what is not settled is back when it opens."""
         raise NotImplementedError
 
     async def delete_queue(self) -> None:
@@ -109,7 +109,7 @@ class SimulatedParty(Party):
         if steps := self.broker.steps():
             steps[0].take()
 
-    async def lose(self) -> None:
+    async def lose(self, *, unsettled: int) -> None:
         self.broker.lose_consuming()
 
     async def delete_queue(self) -> None:
@@ -119,10 +119,23 @@ class SimulatedParty(Party):
 class RealParty(Party):
     broker: RabbitMQ
 
-    async def lose(self) -> None:
+    async def lose(self, *, unsettled: int) -> None:
         link = self.broker._consuming
+        open_again = link._open
+
+        async def open_later() -> None:
+            # The broker gives back what was under way somewhat later than the connection is lost.
+            while await self.waiting() != unsettled:  # noqa: ASYNC110 - there is nothing to be told by
+                await asyncio.sleep(0.005)
+            await open_again()
+
+        link._open = open_later  # type: ignore[method-assign]
         assert link._channel is not None
         link.reset(link._channel)
+
+    async def waiting(self) -> int | None:
+        channel = await self.broker._publishing.channel()
+        return (await channel.queue_declare("theatre", passive=True)).message_count
 
     async def delete_queue(self) -> None:
         await (await self.broker._publishing.channel()).queue_delete("theatre")
@@ -242,7 +255,7 @@ async def test_what_is_not_settled_comes_again(party: Party) -> None:
     a, b, c, d = party.deliveries
     party.broker.settle([c])
     party.broker.settle([a])
-    await party.lose()
+    await party.lose(unsettled=2)
     await party.until(lambda: party.heard == [0, None, 2], "connected again")
     await party.until(lambda: len(party.deliveries) == 6, "two again")
     assert party.flags[4:] == [("b", True), ("d", True)]
