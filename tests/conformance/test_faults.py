@@ -21,10 +21,9 @@ TOPOLOGY = Topology(("orders",), (), ("theatre",), (Binding("theatre", "orders",
 class Instance:
     """A service that consumes, and does nothing by itself."""
 
-    def __init__(self, rabbit: Rabbit) -> None:
-        self.broker = SimulatedBroker(
-            rabbit, "theatre", Settings(publish_timeout_s=0.05), lambda: 0.0
-        )
+    def __init__(self, rabbit: Rabbit, publish_timeout_s: float = 60) -> None:
+        settings = Settings(publish_timeout_s=publish_timeout_s)
+        self.broker = SimulatedBroker(rabbit, "theatre", settings, lambda: 0.0)
         self.deliveries: list[Delivery] = []
 
     async def start(self) -> Instance:
@@ -72,6 +71,12 @@ def rabbit_fixture() -> Rabbit:
 @pytest.fixture(name="instance")
 async def instance_fixture(rabbit: Rabbit) -> Instance:
     return await Instance(rabbit).start()
+
+
+@pytest.fixture(name="hasty")
+async def hasty_fixture(rabbit: Rabbit) -> Instance:
+    """Hardly waits for a confirm."""
+    return await Instance(rabbit, publish_timeout_s=0.05).start()
 
 
 async def test_nothing_moves_before_its_step(rabbit: Rabbit, instance: Instance) -> None:
@@ -150,28 +155,29 @@ async def test_a_duplicate_is_at_the_end(rabbit: Rabbit, instance: Instance) -> 
     assert waiting(rabbit) == ["a", "b", "a"]
 
 
-async def test_a_broker_that_is_away_can_be_waited_for(rabbit: Rabbit, instance: Instance) -> None:
+async def test_a_broker_that_is_away_can_be_waited_for(
+    rabbit: Rabbit, instance: Instance, hasty: Instance
+) -> None:
     await instance.write("a")
-    instance.take("arrive", "confirm", "deliver")
+    instance.take("arrive", "confirm")
+    hasty.take("deliver")
     rabbit.stop()
-    assert instance.kinds == []
-    failures = await (await instance.write("b"))
+    assert hasty.kinds == []
+    failures = await (await hasty.write("b"))
     assert failures == {"b": "no confirm within 0.05 s"}
     with pytest.raises(CannotRunError, match="the broker is stopped"):
         await Instance(rabbit).start()
     rabbit.start()
-    assert instance.kinds == ["reconnect", "reconnect"]
-    instance.take("reconnect", "reconnect", "deliver")
-    assert instance.flags == [("a", False), ("a", True)]
+    assert hasty.kinds == ["reconnect", "reconnect"]
+    hasty.take("reconnect", "reconnect", "deliver")
+    assert hasty.flags == [("a", False), ("a", True)]
 
 
-async def test_a_publish_that_takes_too_long_takes_the_connection(
-    rabbit: Rabbit, instance: Instance
-) -> None:
-    task = await instance.write("a")
-    instance.take("arrive")
+async def test_a_publish_that_takes_too_long_takes_the_connection(hasty: Instance) -> None:
+    task = await hasty.write("a")
+    hasty.take("arrive")
     assert await task == {"a": "no confirm within 0.05 s"}
-    assert instance.kinds == ["deliver", "reconnect"]
+    assert hasty.kinds == ["deliver", "reconnect"]
 
 
 async def test_two_instances_take_turns_by_choice(rabbit: Rabbit, instance: Instance) -> None:
