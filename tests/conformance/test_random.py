@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from on_model import Model
@@ -96,6 +97,7 @@ class Play:
         ]
 
 
+@pytest.mark.timeout(900)
 @settings(
     max_examples=30,
     deadline=None,
