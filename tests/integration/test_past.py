@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import aiormq
@@ -12,14 +14,19 @@ from ledger import Ledger, desk_fixture  # noqa: F401 - a fixture
 
 from choreo import CannotRunError, rabbitmq
 
+READING = sys.modules[rabbitmq.Past.__module__]
 
-def count_as(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+
+def count_as(
+    count: int, monkeypatch: pytest.MonkeyPatch, then: Callable[[], None] = lambda: None
+) -> None:
     """Have the broker count so many messages in each queue."""
     declare = aiormq.Channel.queue_declare
 
     async def counted(*given: Any, **options: Any) -> Any:
         found: Any = await declare(*given, **options)
         found.message_count = count
+        then()
         return found
 
     monkeypatch.setattr(aiormq.Channel, "queue_declare", counted)
@@ -39,6 +46,7 @@ async def test_what_the_broker_hands_over_late_is_past_all_the_same(
         return await consume(channel, queue, late, **options)
 
     monkeypatch.setattr(aiormq.Channel, "basic_consume", slow)
+    monkeypatch.setattr(READING, "_SILENCE_S", 60)
     count_as(0, monkeypatch)
     await desk.tell("young")
     async with rabbitmq.past(amqp_url) as past:
@@ -49,8 +57,8 @@ async def test_what_the_broker_hands_over_late_is_past_all_the_same(
 async def test_what_is_counted_must_be_handed_over(
     desk: Ledger, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count_as(1, monkeypatch)
-    monkeypatch.setattr(sys.modules[rabbitmq.Past.__module__], "CONNECT_TIMEOUT_S", 0.2)
+    # Not before: to connect may take its time.
+    count_as(1, monkeypatch, partial(monkeypatch.setattr, READING, "CONNECT_TIMEOUT_S", 0.2))
     with pytest.raises(CannotRunError, match="hands nothing over"):
         async with rabbitmq.past(amqp_url):
             pass
