@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import fcntl
+import itertools
 import json
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -34,6 +34,11 @@ _HOME = "broker"
 _START_S = 90.0
 _STOP_S = 20.0
 _SHOWN_LINES = 15
+#: Below those that the system gives to clients.
+_PORTS = range(20_000, 32_000)
+#: What is found free is bound only later: until then it is not found again here, and processes that
+#: look at the same time begin far from each other.
+_places = itertools.count(os.getpid() * 101)
 
 # First where packages keep the plain script: Debian's `rabbitmq-server` on the PATH is a wrapper
 # that changes user and folder.
@@ -101,7 +106,7 @@ def free_ports(*names: str) -> dict[str, int]:
     ports: dict[str, int] = {}
     with ExitStack() as held:
         while len(ports) < len(names):
-            port = random.randint(20_000, 32_000)  # noqa: S311 - no secret
+            port = _PORTS[next(_places) % len(_PORTS)]
             with suppress(OSError):
                 probe = held.enter_context(socket.socket())
                 probe.bind(("127.0.0.1", port))
