@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 POSTGRES_IMAGE = "postgres:17"
 _USER = "choreo"
 _PASSWORD = "test"
-_START_S = 60.0
+_START_S = 180.0
 # Nobody wants the tests' data back, and some tests run many services with several connections.
 _POSTGRES_SETTINGS = ["fsync=off", "max_connections=300"]
 _numbers = itertools.count(1)
@@ -241,7 +241,7 @@ def _manage(broker: Broker, method: str, path: str) -> None:
         method=method,
         headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30):
+    with urllib.request.urlopen(request, timeout=120):
         pass
 
 
