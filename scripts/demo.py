@@ -35,7 +35,7 @@ from choreo.process import amqp_url
 from choreo.settings import Settings
 from choreo.tree import Entry, Flow, after_ms
 
-_FLOW_S, _AGAIN_S = 15.0, 0.1
+_FLOW_S, _AGAIN_S = 60.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)

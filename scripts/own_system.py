@@ -14,7 +14,7 @@ from choreo import CannotRunError, Service
 from choreo.node import end_with_parent
 from choreo.rabbitmq import explain
 
-_START_S, _STOP_S = 120.0, 60.0
+_START_S, _STOP_S = 240.0, 120.0
 _SHOWN_LINES = 10
 
 

@@ -22,6 +22,9 @@ from choreo.envelope import Envelope
 from choreo.seams import Outgoing
 from choreo.settings import Settings
 
+pytestmark = pytest.mark.timeout(600)
+
+PATIENCE_S = 300.0
 _READY = f"all {len(ALL)} services are running"
 _STORIES = [
     ("a registration", "registered"),
@@ -57,11 +60,11 @@ class Demo:
             assert self.process.poll() is None or text in self.text("err"), self.text("err")
             return text in self.text("err")
 
-        await until(said, f"it says {text!r}", 120)
+        await until(said, f"it says {text!r}", PATIENCE_S)
 
     async def ends(self) -> int:
         """Wait for its end; gives the exit code."""
-        await until(lambda: self.process.poll() is not None, "it ends", 120)
+        await until(lambda: self.process.poll() is not None, "it ends", PATIENCE_S)
         return self.process.wait()
 
 
