@@ -87,5 +87,8 @@ def arm(service: str) -> None:
 
 def _die(file: Path) -> None:
     rest = file.read_text().splitlines(keepends=True)[1:]
-    file.write_text("".join(rest))
+    # Who looks at the file meanwhile must not take it for empty.
+    draft = file.with_suffix(".new")
+    draft.write_text("".join(rest))
+    draft.replace(file)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -56,7 +56,8 @@ async def kill_at(running: System, folder: Path) -> int:
     rounds, letters = 0, 0
 
     def left() -> list[str]:
-        files = {one.name: one.read_text().split() for one in folder.iterdir()}
+        # Beside a file there may be the draft of what is to take its place.
+        files = {one.name: one.read_text().split() for one in folder.iterdir() if not one.suffix}
         return [f"{name} at {point}" for name, points in files.items() for point in points]
 
     while left():
