@@ -85,9 +85,7 @@ async def test_killed_at_every_point(
 ) -> None:
     plan = victims(POINTS)
     folder = failpoints(tmp_path, plan)
-    async with system(
-        CONDUCTED_ORDERS, CHOREO_FAILPOINTS=folder, ORDERS_DEADLINE_S=2, CHOREO_ATTEMPTS=3
-    ) as running:
+    async with system(CONDUCTED_ORDERS, CHOREO_FAILPOINTS=folder, ORDERS_DEADLINE_S=2) as running:
         letters = await kill_at(running, folder)
         await running.ended()
         audit(running, letters=letters)
