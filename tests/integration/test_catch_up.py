@@ -22,7 +22,7 @@ from ledger import (
 )
 from stage import until
 
-pytestmark = pytest.mark.long_on_postgres
+pytestmark = [pytest.mark.long_on_postgres, pytest.mark.timeout(900)]
 
 FROM_START = ("run", "ledger", "--from-start")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import cycle
 from pathlib import Path
 
+import pytest
 from audit import audit
 from cast import CONDUCTED_ORDERS
 from processes import PATIENCE_S, ROOT
@@ -80,6 +81,7 @@ async def kill_at(running: System, folder: Path) -> int:
     return letters
 
 
+@pytest.mark.timeout(900)
 async def test_killed_at_every_point(
     system: SystemMaker, tmp_path: Path, database_url: str
 ) -> None:
