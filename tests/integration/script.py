@@ -30,11 +30,12 @@ class Script:
         }
 
     async def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
-        argv = [sys.executable, self.file, *words]
+        """Run it to its end; of options that are given twice the last counts."""
+        argv = [sys.executable, self.file, "--timeout", "120", *words]
         return await asyncio.to_thread(
-            subprocess.run, argv, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=90
-        )
+            subprocess.run, argv,
+            cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
 
     async def told(self, *words: str) -> Any:
         """What it says as JSON; it must have found everything right."""

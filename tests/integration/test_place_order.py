@@ -31,16 +31,17 @@ async def test_follows_orders_to_their_ends(
         assert title.startswith("flow ")
         assert "  orders.place  order-" in title
         names = [line.strip("│├└─ ").split()[:2] for line in tree]
+        # Who need not speak is not waited for, and may be heard too late for the tree.
+        await system.hears(lambda one: one.source == "/rewards/grant")
         assert names[:3] == [
             ["orders.placed", "orders.place"],
             ["inventory.stock_reserved", "inventory.reserve"],
             ["payments.captured", "payments.capture"],
         ]
-        assert sorted(names[3:]) == [
+        assert sorted(one for one in names[3:] if one != ["rewards.granted", "rewards.grant"]) == [
             ["inventory.stock_shipped", "inventory.ship"],
             ["notifications.email_sent", "notifications.confirm"],
             ["orders.fulfilled", "orders.fulfil"],
-            ["rewards.granted", "rewards.grant"],
             ["shipping.booked", "shipping.book"],
             ["shipping.collected", "shipping.collect"],
         ]
@@ -88,11 +89,11 @@ async def test_follows_orders_to_their_ends(
 
         # One service is away: the order stays open, and the service is named.
         await system.stop("payments")
-        done = await place_order("--timeout", "1")
+        done = await place_order("--timeout", "15")
         assert done.returncode == 1
         assert "inventory.stock_reserved" in done.stdout
         assert done.stdout.endswith(
-            "no end within 1 s\n"
+            "no end within 15 s\n"
             "  service payments: capture has not answered inventory.stock_reserved\n"
         )
 
