@@ -225,7 +225,7 @@ async def test_ends_when_the_reader_has_gone(project: Project, amqp_url: str) ->
                 pass
             watch.stdout.close()
             await broker.publish([event("b", "a", "orders.placed.v1", "/orders/place")])
-            assert watch.wait(30) == 128 + signal.SIGPIPE
+            assert watch.wait(90) == 128 + signal.SIGPIPE
 
 
 def test_says_what_is_missing(project: Project) -> None:
