@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
 
 import pytest
+import sqlalchemy as sa
 from audit import audit
 from processes import PATIENCE_S
 from stage import until
 from starts import an_order, mixed
-from system import SystemMaker, system_fixture  # noqa: F401 - a fixture
+from system import System, SystemMaker, system_fixture  # noqa: F401 - a fixture
 
 from choreo import Event
+from choreo.store.tables import due
 from contracts.inventory import StockReserved
 from contracts.orders import OrderCancelled
 from contracts.payments import PaymentCaptured, PaymentRefunded
@@ -77,14 +79,17 @@ async def test_an_undo_that_overtakes_its_step(system: SystemMaker) -> None:
         "shipping": ShipmentBooked,
         "rewards": PointsGranted,
     }
-    async with system(ORDERS_DEADLINE_S=0.5) as running:
+    async with system() as running:
         await running.start()
         for name, announcement in announced.items():
             await running.stop(name)
             # All but the last die of the deadline, that one of its address.
             order = an_order(name, member=True, address=carrier.UNDELIVERABLE)
             [flow] = await running.place(order)
-            await until(partial(running.ends.get, flow), "it is cancelled", PATIENCE_S)
+            if name != "rewards":
+                await waiting(running, name, 1)
+                await fall_due(running, "orders", "deadline", flow)
+            await waiting(running, name, 2)
             await running.reverse(name)
             await running.start(name)
             await running.ended()
@@ -101,10 +106,17 @@ async def test_an_order_that_dies_while_its_card_is_charged(system: SystemMaker)
         an_order("lost", card=gateway.LOSES_ANSWER, member=True),
     )
     async with system(
-        ORDERS_DEADLINE_S=1, CHOREO_RETRY_FIRST_S=4, CHOREO_RETRY_LONGEST_S=4
+        SANDBOX_SLOW_S=600, CHOREO_RETRY_FIRST_S=3600, CHOREO_RETRY_LONGEST_S=3600
     ) as running:
         await running.start()
         flows = await running.place(*orders)
+        await until(
+            lambda: all(running.books()[one.order_id].charges for one in orders), "both are charged"
+        )
+        await fall_due(running, "orders", "deadline", *flows)
+        await until(lambda: running.ends.keys() == {*flows}, "both are cancelled")
+        # One call never gets its answer, and the other lost it: they are made again.
+        await fall_due(running, "payments", "call", *flows)
         await running.ended()
         audit(running)
         assert [running.ends[flow] for flow in flows] == [["cancelled"], ["cancelled"]]
@@ -117,3 +129,22 @@ async def test_an_order_that_dies_while_its_card_is_charged(system: SystemMaker)
             assert cancelled < captured < refunded
             assert running.books()[order.order_id].charges == [900]
             assert running.books()[order.order_id].refunds == [900]
+
+
+async def fall_due(running: System, service: str, kind: str, *flows: str) -> None:
+    """What waits in these flows for its time has waited long enough, once it is there."""
+    rows = due.c.kind == kind, due.c.flow.in_(flows), due.c.owner.is_(None)
+    waiting = sa.select(sa.func.count()).where(*rows)
+    await until(
+        lambda: running.reading(service, lambda db: db.scalar(waiting)) == len(flows),
+        f"each has a {kind} that waits", PATIENCE_S,
+    )  # fmt: skip
+    running.reading(service, lambda db: db.execute(due.update().where(*rows).values(at=0)))
+
+
+async def waiting(running: System, service: str, many: int) -> None:
+    """Wait until so many messages wait for a service that is stopped."""
+    async with asyncio.timeout(PATIENCE_S):
+        counted = f"{many} in queue {service}"
+        while counted not in await running.queued():  # noqa: ASYNC110 - there is nothing to be told by
+            await asyncio.sleep(0.05)
