@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
+from stage import until
 
 from choreo import node
 from choreo.errors import CannotRunError
@@ -44,7 +45,7 @@ async def queue(url: str, *, publish: bytes | None = None) -> bytes | None:
             "kept", durable=True, arguments={"x-queue-type": "quorum"}
         )
         if publish is None:
-            message = await queue.get(no_ack=True, timeout=20, fail=False)
+            message = await queue.get(no_ack=True, timeout=60, fail=False)
             return message.body if message else None
         message_out = aio_pika.Message(publish, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         await channel.default_exchange.publish(message_out, "kept")
@@ -70,33 +71,39 @@ def children() -> set[int]:
     return found
 
 
+async def until_joined(started: Node) -> None:
+    """It is found, though perhaps not at once: it must have answered within a second."""
+    await until(lambda: joined(started.var) == started.url, f"{started.url} is found")
+
+
 def until_gone(pids: set[int]) -> None:
-    until = time.monotonic() + 20
+    end = time.monotonic() + 120
     while alive := pids & processes().keys():
-        assert time.monotonic() < until, alive
+        assert time.monotonic() < end, alive
         time.sleep(0.05)
 
 
-def killed_while_its_node_runs(var: Path) -> str:
-    """Start a Python that starts a node, and kill it; gives the node's URL."""
+def killed_while_its_node_runs(var: Path) -> tuple[str, int]:
+    """Start a Python that starts a node, and kill it; gives the node's URL and process."""
     program = (
         "import asyncio, sys, time\n"
         "from pathlib import Path\n"
         "from choreo.node import Node\n"
-        "print(asyncio.run(Node(Path(sys.argv[1])).start()), flush=True)\n"
+        "node = Node(Path(sys.argv[1]))\n"
+        "print(asyncio.run(node.start()), node.pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     command = [sys.executable, "-c", program, str(var)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout
-        url = parent.stdout.readline().strip()
+        url, pid = parent.stdout.readline().split()
         parent.kill()
-    return url
+    return url, int(pid)
 
 
 async def test_it_is_joined_by_others_and_keeps_its_address_and_its_data(started: Node) -> None:
     url = started.url
-    assert joined(started.var) == url
+    await until_joined(started)
     assert joined(started.var.parent) is None
     await queue(url, publish=b"kept")
 
@@ -115,7 +122,7 @@ async def test_it_is_joined_by_others_and_keeps_its_address_and_its_data(started
 async def test_a_second_one_for_the_same_folder_is_refused(started: Node) -> None:
     with pytest.raises(CannotRunError, match=f"running already .process {started.pid}."):
         await Node(started.var).start()
-    assert joined(started.var) == started.url
+    await until_joined(started)
 
 
 async def test_two_run_side_by_side_and_leave_no_process_behind(tmp_path: Path) -> None:
@@ -130,8 +137,12 @@ async def test_two_run_side_by_side_and_leave_no_process_behind(tmp_path: Path) 
     assert joined(tmp_path / "one") is None
 
 
-async def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    url = killed_while_its_node_runs(tmp_path)
+async def test_it_ends_when_its_parent_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "_STOP_S", 120)
+    url, pid = killed_while_its_node_runs(tmp_path)
+    until_gone({pid})
     async with private_node(tmp_path) as again:  # waits for the end of the other
         assert urlsplit(again).password == urlsplit(url).password
         assert await queue(again) is None
