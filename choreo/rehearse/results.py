@@ -1,4 +1,4 @@
-"""What comes of a statement that went past SQLAlchemy: as much of its results as is asked for."""
+"""What comes of choreo's own statements that went past SQLAlchemy: as much as it asks for."""
 
 from __future__ import annotations
 
@@ -13,33 +13,16 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 class Done:
     """What comes of a statement that returns no rows."""
 
-    returns_rows = False
-
-    def __init__(self, rowcount: int, key: Sequence[Any] = ()) -> None:
+    def __init__(self, rowcount: int) -> None:
         self.rowcount = rowcount
-        #: Of the one row that was inserted.
-        self.inserted_primary_key = tuple(key)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Rows:
     """What comes of a statement that returns rows: SQLAlchemy's result, once it is needed."""
 
-    rowcount = -1
-
-    def __init__(
-        self,
-        metadata: SimpleResultMetaData,
-        found: Sequence[tuple[Any, ...]],
-        *,
-        is_own: bool,
-    ) -> None:
-        """`is_own`: the statement is choreo's, which asks little of the rows."""
+    def __init__(self, metadata: SimpleResultMetaData, found: Sequence[tuple[Any, ...]]) -> None:
         self._metadata = metadata
         self._found = found
-        self._is_own = is_own
 
     @cached_property
     def _result(self) -> IteratorResult[Any]:
@@ -55,14 +38,12 @@ class Rows:
         """The first column of the first row, or None."""
         return self._found[0][0] if self._found else None
 
-    def mappings(self) -> Any:
+    def mappings(self) -> Mappings:
         """The rows by the names of their columns."""
-        if self._is_own:
-            return OwnMappings(list(self._metadata.keys), self._found)
-        return self._result.mappings()
+        return Mappings(list(self._metadata.keys), self._found)
 
 
-class OwnMappings(list[dict[str, Any]]):
+class Mappings(list[dict[str, Any]]):
     """Rows by the names of their columns."""
 
     def __init__(self, names: Sequence[str], found: Sequence[tuple[Any, ...]]) -> None:

@@ -71,14 +71,9 @@ def test_decisions_survive_json(stage: Stage) -> None:
 class UsualConnection(QuickConnection):
     """Everything goes SQLAlchemy's way, but for the disk that may fail."""
 
-    begin = sa.Connection.begin  # type: ignore[assignment]
-    connection = sa.Connection.connection
     exec_driver_sql = sa.Connection.exec_driver_sql
 
-    def _begin_now(self) -> None:
-        pass
-
-    def _run(self, known: object, parameters: object) -> None:
+    def _own(self, statement: object, parameters: object) -> None:
         return None
 
 
