@@ -88,7 +88,7 @@ async def test_an_undo_that_overtakes_its_step(system: SystemMaker) -> None:
             [flow] = await running.place(order)
             if name != "rewards":
                 await waiting(running, name, 1)
-                await fall_due(running, "orders", "deadline", flow)
+                await time_is_up(running, "orders", "deadline", flow)
             await waiting(running, name, 2)
             await running.reverse(name)
             await running.start(name)
@@ -113,10 +113,11 @@ async def test_an_order_that_dies_while_its_card_is_charged(system: SystemMaker)
         await until(
             lambda: all(running.books()[one.order_id].charges for one in orders), "both are charged"
         )
-        await fall_due(running, "orders", "deadline", *flows)
+        await time_is_up(running, "orders", "deadline", *flows)
         await until(lambda: running.ends.keys() == {*flows}, "both are cancelled")
+        await until(lambda: len(running.rows("payments", "due")) == 4, "each call owes its undo")
         # One call never gets its answer, and the other lost it: they are made again.
-        await fall_due(running, "payments", "call", *flows)
+        await time_is_up(running, "payments", "call", *flows)
         await running.ended()
         audit(running)
         assert [running.ends[flow] for flow in flows] == [["cancelled"], ["cancelled"]]
@@ -131,8 +132,8 @@ async def test_an_order_that_dies_while_its_card_is_charged(system: SystemMaker)
             assert running.books()[order.order_id].refunds == [900]
 
 
-async def fall_due(running: System, service: str, kind: str, *flows: str) -> None:
-    """What waits in these flows for its time has waited long enough, once it is there."""
+async def time_is_up(running: System, service: str, kind: str, *flows: str) -> None:
+    """Wait until something of this kind waits in each of these flows, and let its time be up."""
     rows = due.c.kind == kind, due.c.flow.in_(flows), due.c.owner.is_(None)
     waiting = sa.select(sa.func.count()).where(*rows)
     await until(
