@@ -83,7 +83,8 @@ class Processes:
             self.signal(name, signal.SIGKILL)
 
     async def kill_for_good(self, name: str) -> None:
-        """kill -9, and nobody starts it again."""
+        """kill -9, and nobody starts it again; first one that has died by itself comes back."""
+        await until(lambda: self.pid(name), f"{name} is up")
         self.signal(name, signal.SIGKILL)
         await self._supervisor.stop(name)
 
