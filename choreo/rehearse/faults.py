@@ -52,8 +52,8 @@ _HEARTBEATS_S = 60.0
 _SHORT, _LONG = 8, 12
 #: What every schedule has in it.
 _ALWAYS = ("crash", "duplicate", "database")
-#: A deadline that is further away is not waited for.
-_SOON_S = 300.0
+#: A deadline that is further away means never, and is not waited for: a season, in seconds.
+_NEVER_S = 90 * 86_400.0
 #: How likely a call outside goes wrong: that is a matter of all or nothing.
 _OUTSIDE = (0.0, 0.05, 0.1, 0.3)
 #: Where an exception of a handler can come from.
@@ -109,6 +109,11 @@ class Faults:
         self._broken: dict[str, bool] = {}
         #: What ends later, and how.
         self._ends: dict[Decision, Callable[[], object]] = {}
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether something that went wrong is not over yet."""
+        return bool(self._ends)
 
     def end(self) -> bool:
         """End at once what would end later; False if there is nothing."""
@@ -206,11 +211,11 @@ class Faults:
         return [one.name for one in busy or slots]
 
     def _deadlines(self) -> Iterator[tuple[str, float]]:
-        """Whose deadline will be up before long, and in how many virtual seconds."""
+        """Whose deadline will be up some day, and in how many virtual seconds."""
         now = self._play.clock.now()
         for part in self._play.playing:
             at = part.database.next_deadline()
-            if at is not None and 0 < at - now < _SOON_S:
+            if at is not None and 0 < at - now < _NEVER_S:
                 yield part.name, at - now
 
     def _late(self, one: Decision) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from inspect import CORO_CLOSED, getcoroutinestate
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 #: More is run at one moment only by who goes round in circles; the busiest schedule needs hundreds.
 _MOST_AT_ONCE = 100_000
@@ -25,6 +25,10 @@ class KilledError(BaseException):
 
 class LivelockError(Exception):
     """A process has something to do again and again, and time does not go on."""
+
+
+class NoNetworkError(Exception):
+    """A handler wants a connection, and there is nothing that it could lead to."""
 
 
 class Actor:
@@ -179,12 +183,12 @@ class Loop:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
-    def advance(self) -> bool:
-        """Let time go on to the next timer; False if there is none."""
+    def advance(self, at_least: float = 0.0) -> bool:
+        """Let time go on to the next timer, and to this time; False if there is none."""
         time = self.next_time()
         if time is None:
             return False
-        self._now = max(self._now, time)
+        self._now = max(self._now, time, at_least)
         while self._timers and self._timers[0][0] <= self._now:
             self._ready(heapq.heappop(self._timers)[2])
         return True
@@ -262,6 +266,16 @@ class Loop:
         self, executor: object, func: Callable[..., Any], *args: Any
     ) -> Any:
         return func(*args)  # in this thread: there is no other
+
+    def _no_network(self, *_: object, **__: object) -> NoReturn:
+        raise NoNetworkError(
+            "a rehearsal has no network: call it through an adapter, and declare a @stand_in"
+        )
+
+    create_connection = create_datagram_endpoint = create_server = _no_network
+    create_unix_connection = create_unix_server = connect_accepted_socket = _no_network
+    getaddrinfo = getnameinfo = start_tls = add_reader = add_writer = _no_network
+    sock_connect = sock_accept = sock_recv = sock_recv_into = sock_sendall = _no_network
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:  # noqa: D102
         error = context.get("exception")

@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
+from math import inf
 from random import Random
 from traceback import walk_tb
 from typing import Any
@@ -30,12 +31,16 @@ from choreo.rehearse.states import States
 from choreo.settings import Settings
 from choreo.topology import Topology
 
-#: Faults stop after so many steps, or so long, in virtual seconds.
+#: Faults stop after so many steps, or so long, in virtual seconds; what is skipped does not count.
 CALM_STEPS, CALM_S = 1500, 200.0
 #: In so many steps nobody is but who never comes to rest: messages that make each other.
 MOST_STEPS = 10_000
-#: Then everything must settle within so many virtual seconds.
+#: Then everything must settle within so many virtual seconds, or come to a state that is new.
 SETTLES_S = 900.0
+#: Of a rest that would outlast the faults only its beginning and its end are played, so long each.
+_REST_S = 60.0
+#: When a service does something by itself next, in seconds since 1970; what is unsent is under way.
+_NEXT = "SELECT min(at) FROM (SELECT at FROM choreo_due UNION ALL SELECT 0 FROM choreo_outbox)"
 _SOURCE = f"{PREFIX}source"
 #: How likely the services are not there that no end depends on: none of the others would notice.
 _ABSENT = 0.75
@@ -192,6 +197,12 @@ class Play:
         self.states = States((), self.rabbit)
         self.letters = Letters(self)
         self._steps = 0
+        #: When the last of them was, in the time of the loop.
+        self._moved_at = 0.0
+        #: How much virtual time was skipped.
+        self._skipped_s = 0.0
+        #: By when it must have settled, or come to more states than so many.
+        self._settles_by_s, self._states = CALM_S + SETTLES_S, 0
 
     def run(self) -> None:
         """Play it to its end: settled, or stuck (which is a finding)."""
@@ -274,10 +285,11 @@ class Play:
         self.loop.drain()
         self.customers.look()
         self.states.look()
-        if self._steps > CALM_STEPS or self.loop.time() > CALM_S:
+        if self._steps > CALM_STEPS or self._lived_s > CALM_S:
             self.schedule.is_calm = True
         if steps := self._possible():
             self._steps += 1
+            self._moved_at = self.loop.time()
             if self._steps > MOST_STEPS:
                 self.findings.append(
                     f"messages make each other for ever: {'; '.join(self._left())}"
@@ -293,8 +305,9 @@ class Play:
                 return True
             if self.rabbit.is_settled:
                 return self.letters.send_back()
-        self.letters.look()
-        if self.loop.time() > CALM_S + SETTLES_S or not self.loop.advance():
+        if self.schedule.is_calm:
+            self.letters.look()
+        if not self._wait():
             self.findings.append(f"it does not settle: {'; '.join(self._left())}")
             return False
         return True
@@ -321,6 +334,39 @@ class Play:
             and all(slot.is_quiet for slot in self.slots)
             and not any(part.database.has_plans for part in self.playing)
         )
+
+    @property
+    def _lived_s(self) -> float:
+        """How much virtual time was played."""
+        return self.loop.time() - self._skipped_s
+
+    def _wait(self) -> bool:
+        """Let time go on; False if it did for long enough, and nothing has come of it."""
+        if self._lived_s > self._settles_by_s:
+            before, self._states = self._states, len(set(self.states.trail))
+            if self._states == before:
+                return False
+            self._settles_by_s = self._lived_s + SETTLES_S
+        now, skipped_s = self.loop.time(), 0.0
+        if now - self._moved_at > _REST_S and CALM_S < (rest_s := self._rest_s()) < inf:
+            skipped_s = rest_s - _REST_S
+            self._skipped_s += skipped_s
+        return self.loop.advance(now + skipped_s)
+
+    def _rest_s(self) -> float:
+        """How long processes only see, again and again, that nothing is due; inf: for ever."""
+        is_quiet = self.customers.is_quiet and not self.faults.are_under_way
+        if not is_quiet or any(slot.instance is None or not slot.is_quiet for slot in self.slots):
+            return 0.0
+        deaf_s = self.faults.deaf_until - self.loop.time()
+        if deaf_s <= 0 and not self.rabbit.is_settled:
+            return 0.0  # somebody has a message in hand, and tries again
+        ends = [deaf_s] if deaf_s > 0 else []
+        for part in self.playing:
+            if not part.database.filled.is_empty("choreo_due", "choreo_outbox"):
+                [at] = part.database.driver.execute(_NEXT).fetchone()
+                ends += [] if at is None else [at - self.clock.now()]
+        return min(ends, default=inf)
 
     def _raise(self) -> bool:
         """Start the processes that are down; False if none is."""
