@@ -1,6 +1,6 @@
 """Tests that every deliberate fault in the services' code is found by the check or a rehearsal.
 
-Each has the budget, the seeds and the commands of the services without a fault, which are green.
+Each has the schedules and the seeds of the services without a fault, which are green.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import pytest
 
 from mutation.mutants import DIFFS, MUTANTS, Mutant
 from mutation.patched import PROJECT, changes, copy, judge
+
+pytestmark = pytest.mark.timeout(900)
 
 #: Its time is up before it is paid, and whoever writes to the customer hears of that first.
 PAID_TOO_LATE = (
