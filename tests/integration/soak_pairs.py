@@ -24,9 +24,7 @@ async def test_killed_at_pairs(system: SystemMaker, tmp_path: Path, first: str) 
     for number, pair in enumerate(pairs):
         plan[services[number % len(services)]] += pair
     folder = failpoints(tmp_path, plan)
-    async with system(
-        CONDUCTED_ORDERS, CHOREO_FAILPOINTS=folder, ORDERS_DEADLINE_S=2, CHOREO_ATTEMPTS=3
-    ) as running:
+    async with system(CONDUCTED_ORDERS, CHOREO_FAILPOINTS=folder, ORDERS_DEADLINE_S=2) as running:
         letters = await kill_at(running, folder)
         await running.ended()
         audit(running, letters=letters)

@@ -18,6 +18,7 @@ def book_trip(amqp_url: str, tmp_path: Path) -> Script:
     return Script("book-trip", amqp_url, tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # it runs the script a dozen times
 async def test_follows_trips_to_their_ends(
     amqp_url: str, tmp_path: Path, book_trip: Script

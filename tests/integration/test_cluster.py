@@ -126,6 +126,7 @@ async def cut_off_leader_of(queue: str, running: Clustered, cluster: Cluster) ->
     await running.more()
 
 
+@pytest.mark.long
 async def test_who_looks_at_the_broker_takes_any_node_too(amqp_url: str) -> None:
     """Whichever comes first, where nobody is or where the broker is."""
     url, wanted = f"amqp://127.0.0.1:1/,{amqp_url}", topology.of([Theatre().service])

@@ -122,6 +122,7 @@ async def test_all_is_as_it_must_be_on_a_broker_of_its_own(tmp_path: Path) -> No
     assert "All is as it must be." in out
 
 
+@pytest.mark.long
 async def test_all_is_as_it_must_be_on_a_given_broker(tmp_path: Path, amqp_url: str) -> None:
     with running(tmp_path, "--json", "--keep", CHOREO_AMQP_URL=amqp_url) as demo:
         assert await demo.ends() == 0, demo.text("out") + demo.text("err")

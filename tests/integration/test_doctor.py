@@ -168,6 +168,7 @@ async def test_bindings_and_queues(project: Project, amqp_url: str) -> None:
         assert wrong(project, "--prune") == set()
 
 
+@pytest.mark.long
 async def test_a_queue_of_a_service_that_is_gone(project: Project, amqp_url: str) -> None:
     async with up(project), channel_to(amqp_url) as channel:
         old: Any = await channel.declare_queue("old", durable=True, arguments=QUEUE_ARGUMENTS)

@@ -38,6 +38,7 @@ async def test_killed_under_load(system: SystemMaker, victims: tuple[str, ...]) 
         assert sorted(killed) == sorted(victims)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_a_conductor_killed_after_each_message(system: SystemMaker) -> None:
     """In each round each conductor dies once, one message later than in the round before."""

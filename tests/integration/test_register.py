@@ -15,6 +15,7 @@ def register(amqp_url: str, tmp_path: Path) -> Script:
     return Script("register", amqp_url, tmp_path)
 
 
+@pytest.mark.long
 async def test_follows_registrations_to_their_ends(
     amqp_url: str, tmp_path: Path, register: Script
 ) -> None:

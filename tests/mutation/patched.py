@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -82,7 +83,9 @@ class Verdict:
 def judge(folder: Path, command: str) -> Verdict:
     """Have `choreo` judge the project in a folder; raises AssertionError if that cannot be done."""
     argv = [sys.executable, "-c", _LIMITED, *command.split(), "--json"]
-    done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
+    # Without it a rehearsal would start anew to have it.
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode >= 0, f"choreo {command} ran away: signal {-done.returncode}"
     # An error that nobody expected has the exit code 1, too, and no answer.
     assert done.returncode in (0, 1), f"choreo {command} cannot run: {done.stderr}"

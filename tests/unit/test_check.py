@@ -200,6 +200,7 @@ def test_nothing_is_missed_where_branches_are_played_apart(rule: Rule, mended: b
     _apart(of(rule, mended=mended))
 
 
+@pytest.mark.long
 def test_nothing_of_the_project_is_missed_where_branches_are_played_apart() -> None:
     _apart(Choreography.of(load()))
 
