@@ -142,7 +142,7 @@ class Theatre:
             self.write(db, held.seat, "freed")
             return Freed(trip=held.trip, seat=held.seat)
 
-        @service.on(timeout=timedelta(seconds=5))
+        @service.on(timeout=timedelta(minutes=2))
         async def charge(wanted: Charge, outside: Outside, context: Context) -> Charged | Declined:
             answer = await outside.call("charge", context.key)
             if answer == "declined":
