@@ -132,17 +132,24 @@ async def test_instances_wait_for_their_turn_longer_than_for_a_row(
     url = postgres_url.replace("{service}", "errors")
     service, clock = Service("errors"), SystemClock()
     first, second = (database.Transactor(service, database.connect(url), clock) for _ in range(2))
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
+
+    def hold(_: Connection, __: float) -> bool:
+        begun.set()
+        return over.wait(PATIENCE_S)
+
     waits = sa.text(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
         "AND wait_event = 'advisory' AND clock_timestamp() - query_start > interval '0.5 s'"
     )
     engine = database.connect(url)
     with ThreadPoolExecutor() as threads:
-        held = threads.submit(first.transact, lambda _, __: over.wait(PATIENCE_S))
+        held = threads.submit(first.transact, hold)
+        assert begun.wait(PATIENCE_S)
         turn = threads.submit(second.transact, lambda _, now: now)
         try:
-            with engine.connect() as db:
+            # What others do is looked up once in a transaction.
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
                 await until(lambda: db.execute(waits).first(), "the other waits for its turn")
         finally:
             over.set()
