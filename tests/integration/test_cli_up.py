@@ -104,6 +104,7 @@ async def test_ends_when_nobody_reads_any_more(project: Project) -> None:
         assert [pid for pid in family if is_alive(pid)] == []
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("choice", "nothing_kept")
 async def test_brings_a_broker_of_its_own_where_none_is_set(tmp_path: Path) -> None:
     project = Project(tmp_path)

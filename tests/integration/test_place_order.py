@@ -18,6 +18,7 @@ def place_order(amqp_url: str, tmp_path: Path) -> Script:
     return Script("place-order", amqp_url, tmp_path)
 
 
+@pytest.mark.long
 async def test_follows_orders_to_their_ends(
     amqp_url: str, tmp_path: Path, place_order: Script
 ) -> None:
