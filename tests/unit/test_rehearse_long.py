@@ -10,6 +10,7 @@ from random import Random
 from types import ModuleType
 
 import pytest
+import rehearsed
 
 from choreo import Command, Connection, Context, Event, Flow, Retry, Service, failure
 from choreo.rehearse import Outside, Story, faults, stand_in, start
@@ -239,3 +240,8 @@ def test_who_opens_a_socket_is_told_that_there_is_no_network() -> None:
         "a rehearsal has no network: call it through an adapter, and declare a @stand_in" in one
         for one in wrong([outcome])
     )
+
+
+def test_what_faults_made_a_letter_is_sent_back_before_a_year_is_skipped() -> None:
+    """A conductor waits for a year, and what it waits for is a dead letter."""
+    assert rehearsed.stage_of_this_project().play(929).wrong == ()
