@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from proxy import Proxy, Way
 from servers import Broker
 from system import System
+
+from choreo.store import database
 
 #: Who is frozen or silent for longer than two of these loses its connections.
 HEARTBEAT_S = 5
@@ -223,3 +226,19 @@ def full(disk: Path) -> Iterator[None]:
         yield
     finally:
         ballast.unlink()
+
+
+def lose_each_answer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lose the answer to every commit that announces something; gives what that was, by its ids."""
+    lost: list[str] = []
+    run = database.Transactor.transact
+
+    def transact(transactor: database.Transactor, work: Callable[..., Any]) -> Any:
+        result = run(transactor, work)
+        if announced := getattr(result, "outgoing", None):
+            lost.extend(one.envelope.id for one in announced)
+            raise database.OutageError("the answer was lost")
+        return result
+
+    monkeypatch.setattr(database.Transactor, "transact", transact)
+    return lost

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from faults import lose_each_answer
 from stage import PATIENCE_S, Stage, until
 
 from choreo import Connection, Event, Reject, Retry, Service
@@ -19,22 +19,6 @@ from choreo.errors import CannotRunError
 from choreo.seams import SystemClock
 from choreo.settings import Settings
 from choreo.store import database, tables
-
-
-def lose_each_answer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Lose the answer to every commit that announces something; gives what that was, by its ids."""
-    lost: list[str] = []
-    run = database.Transactor.transact
-
-    def transact(transactor: database.Transactor, work: Callable[..., Any]) -> Any:
-        result = run(transactor, work)
-        if announced := getattr(result, "outgoing", None):
-            lost.extend(one.envelope.id for one in announced)
-            raise database.OutageError("the answer was lost")
-        return result
-
-    monkeypatch.setattr(database.Transactor, "transact", transact)
-    return lost
 
 
 class Asked(Event, topic="errors.asked"):

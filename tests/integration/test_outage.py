@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from faults import full, locked, small_disk
+from faults import full, locked, lose_each_answer, small_disk
 from stage import Stage, until
 
 from choreo import Connection, Event, Retry, Service, failure
@@ -175,17 +175,7 @@ async def test_a_commit_whose_answer_was_lost_is_decided_by_the_inbox(
 ) -> None:
     """The transaction commits, and then the connection is lost before the answer comes."""
     caller.gate.set()
-    run = database.Transactor.transact
-    lost: set[str] = set()
-
-    def lose_each(self: database.Transactor, work):  # type: ignore[no-untyped-def]
-        result = run(self, work)
-        if announced := getattr(result, "outgoing", None):
-            lost.update(one.envelope.id for one in announced)
-            raise database.OutageError("the answer was lost")
-        return result
-
-    monkeypatch.setattr(database.Transactor, "transact", lose_each)
+    lost = lose_each_answer(monkeypatch)
     async with Stage(service, amqp_url, f"sqlite:///{tmp_path}/outage.db", tmp_path) as running:
         for number in range(3):
             await running.publish(Asked(what=str(number)))
