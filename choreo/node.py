@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import fcntl
-import itertools
 import json
 import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from choreo.errors import CannotRunError
+from choreo.ports import accepts, free_ports, speaks_amqp
 
 IMAGE = "rabbitmq:4-management"
 _USER = "choreo"
@@ -34,11 +33,6 @@ _HOME = "broker"
 _START_S = 90.0
 _STOP_S = 20.0
 _SHOWN_LINES = 15
-#: Below those that the system gives to clients.
-_PORTS = range(20_000, 32_000)
-#: What is found free is bound only later: until then it is not found again here, and processes that
-#: look at the same time begin far from each other.
-_places = itertools.count(os.getpid() * 101)
 
 # First where packages keep the plain script: Debian's `rabbitmq-server` on the PATH is a wrapper
 # that changes user and folder.
@@ -87,31 +81,6 @@ def discard(var: Path) -> None:
     if docker_engine():
         with suppress(subprocess.SubprocessError):  # there is none
             _docker("volume", "rm", _container(var), timeout_s=_STOP_S)
-
-
-def speaks_amqp(host: str, port: int) -> bool:
-    """Whether a broker greets there; a proxy in front of it that merely accepts does not."""
-    connection_start = bytes([0, 10, 0, 10])
-    with suppress(OSError), socket.create_connection((host, port), timeout=1) as broker:
-        broker.sendall(b"AMQP\x00\x00\x09\x01")
-        return broker.recv(11)[7:] == connection_start
-    return False
-
-
-def free_ports(*names: str) -> dict[str, int]:
-    """Choose a free local port for each name, below those that the system gives to clients.
-
-    A client that reconnects while the node is down could otherwise be given the node's own port.
-    """
-    ports: dict[str, int] = {}
-    with ExitStack() as held:
-        while len(ports) < len(names):
-            port = _PORTS[next(_places) % len(_PORTS)]
-            with suppress(OSError):
-                probe = held.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", port))
-                ports[names[len(ports)]] = port
-    return ports
 
 
 @asynccontextmanager
@@ -227,7 +196,7 @@ class Node:
         if not epmd:
             raise CannotRunError("RabbitMQ is installed, but epmd (a part of Erlang) is not found")
         self._epmd = self._child([epmd, "-port", str(self._ports["epmd"])], environment)
-        while not _accepts(self._ports["epmd"]):
+        while not accepts(self._ports["epmd"]):
             if self._epmd.poll() is not None:
                 raise CannotRunError(f"epmd did not start; {self.log} says:\n{self._complaint()}")
             await asyncio.sleep(0.01)
@@ -391,12 +360,6 @@ def _docker(*words: str, timeout_s: float) -> str:
         check=True,
     )
     return done.stdout.strip()
-
-
-def _accepts(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
 
 
 def _container(var: Path) -> str:

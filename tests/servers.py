@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import sql
 
-from choreo import node
+from choreo import node, ports
 
 if TYPE_CHECKING:
     from testcontainers.core.container import DockerContainer
@@ -190,7 +190,7 @@ class ContainerBroker:
     def _start(self) -> None:
         self._container.get_wrapped_container().start()
         until = time.monotonic() + _START_S
-        while not node.speaks_amqp(self._host, self._amqp):
+        while not ports.speaks_amqp(self._host, self._amqp):
             if time.monotonic() > until:
                 raise RuntimeError(
                     f"RabbitMQ did not start; its log:\n{self._container.get_logs()}"
@@ -213,10 +213,10 @@ class ContainerBroker:
 def _rabbitmq_container(image: str) -> Iterator[DockerContainer]:
     from testcontainers.core.container import DockerContainer
 
-    ports = node.free_ports("amqp", "management")  # fixed, to outlast a restart
+    fixed = ports.free_ports("amqp", "management")  # to outlast a restart
     container = DockerContainer(image)
     container.with_envs(RABBITMQ_DEFAULT_USER=_USER, RABBITMQ_DEFAULT_PASS=_PASSWORD)
-    container.with_bind_ports(5672, ports["amqp"]).with_bind_ports(15672, ports["management"])
+    container.with_bind_ports(5672, fixed["amqp"]).with_bind_ports(15672, fixed["management"])
     with container:
         yield container
 
@@ -268,7 +268,7 @@ def _postgres_container() -> Iterator[str]:
 @contextmanager
 def _private_postgres() -> Iterator[str]:
     user = _postgres_user()
-    port = node.free_ports("postgres")["postgres"]
+    port = ports.free_ports("postgres")["postgres"]
     url = f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{port}/postgres"
     with tempfile.TemporaryDirectory(prefix="choreo-postgres-") as folder:
         home = Path(folder)

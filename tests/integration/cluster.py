@@ -20,7 +20,8 @@ from typing import NamedTuple
 from servers import PrivateBroker
 from stage import until
 
-from choreo.node import IMAGE, _accepts, _docker, rabbitmq_server
+from choreo.node import IMAGE, _docker, rabbitmq_server
+from choreo.ports import accepts
 
 NAMES = ("one", "two", "three")
 #: What a container is told of the environment.
@@ -199,7 +200,7 @@ class Member(PrivateBroker):
         for entry in self._entries:
             entry.close()
         mapper = self._ports["epmd"]
-        await until(lambda: _accepts(mapper), f"{self.name} has its port mapper")
+        await until(lambda: accepts(mapper), f"{self.name} has its port mapper")
         self._entries = [_entered(name, line.port, mapper) for name, line in self.lines.items()]
         await super()._ready()
 

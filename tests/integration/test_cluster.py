@@ -21,8 +21,9 @@ from theatre import Booked, Theatre
 
 from choreo import log, rabbitmq, topology
 from choreo.identity import Ids
-from choreo.node import rabbitmq_server, speaks_amqp
+from choreo.node import rabbitmq_server
 from choreo.outgoing import first
+from choreo.ports import speaks_amqp
 from choreo.rabbitmq import RabbitMQ
 from choreo.rabbitmq.survey import survey
 from choreo.seams import Outgoing, SystemClock

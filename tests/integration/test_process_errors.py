@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 import pytest
 from processes import environment, run
 
-from choreo import Service, node, process
+from choreo import Service, ports, process
 from choreo.settings import Settings
 
 SERVICE = [sys.executable, "-m", "services.orders"]
 
 
 def nobody_listens() -> str:
-    return f"amqp://guest:guest@127.0.0.1:{node.free_ports('amqp')['amqp']}/"
+    return f"amqp://guest:guest@127.0.0.1:{ports.free_ports('amqp')['amqp']}/"
 
 
 async def refused(env: dict[str, str]) -> str:
