@@ -14,7 +14,7 @@ from choreo.rehearse.shrink import Shrinking
 from choreo.rehearse.stage import Outcome, Stage
 
 #: The first of so many schedules is played twice, to see whether it is the same again.
-TWICE = 25
+TWICE = 50
 _ANOTHER = (
     "the same schedule went otherwise when it was played again: some handler, story or stand-in "
     "draws on a clock, on randomness or on memory of its own: let it take them from Context.time, "

@@ -42,6 +42,8 @@ class World:
         self.started = tuple(started)
         self._stand_ins = stand_ins
         self._absent = absent
+        #: What was read: nothing changes any more, and invariants ask for the same again.
+        self._rows: dict[tuple[str, str], list[sa.Row[Any]]] = {}
 
     def rows(self, service: str, table: sa.Table) -> list[sa.Row[Any]]:
         """The rows of a service's table.
@@ -53,7 +55,10 @@ class World:
         if service not in self.evidence.kept:
             known = ", ".join(self.evidence.kept)
             raise LookupError(f"no service {service!r}: there is {known}")
-        return self.evidence.reading(service, lambda db: list(db.execute(_all_of(table))))
+        if (found := self._rows.get((service, table.name))) is None:
+            found = self.evidence.reading(service, lambda db: list(db.execute(_all_of(table))))
+            self._rows[service, table.name] = found
+        return [*found]
 
     def of(self, contract: type[M]) -> Iterator[M]:
         """Every event of a contract that was announced, each once, in order.
