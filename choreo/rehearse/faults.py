@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from choreo.rehearse.schedule import Decision
 
 if TYPE_CHECKING:
-    from choreo.rehearse.play import Play, Slot
+    from choreo.rehearse.play import Play
+    from choreo.rehearse.slot import Slot
 
 #: How likely each kind is, where it can happen: at a boundary of the lifecycle, at a transaction,
 #: at a start.
@@ -32,7 +33,7 @@ ASIDES = {
     "stall": 0.006,
     "suspend": 0.002,
     "outage": 0.0015,
-    "late": 0.01,
+    "late": 0.02,
     "stop": 0.003,
 }
 _TWICE = dict.fromkeys(ASIDES, 0.0) | {"duplicate": 1.0}
@@ -75,6 +76,9 @@ _RARE = ("undoing", "undone", "deadline", "failed", "parked", "conducting", "con
 _RARER = 6
 #: How likely a handler that has failed fails again.
 _AGAIN = 0.5
+#: So much the likelier somebody fails, or hears things in another order, whom no end depends on:
+#: flows go on all the same.
+_BYSTANDER = 5
 
 
 class InjectedError(Exception):
@@ -129,7 +133,7 @@ class Faults:
     def at(self, slot: Slot, point: str) -> int:
         """Whether a process dies at a boundary: 0, or how long until the next."""
         about = f"{slot.name} at {point}"
-        if point in _HANDLED and self._fails(about):
+        if point in _HANDLED and self._fails(slot, about):
             self._play.told("failure", f"a handler of {slot.name} fails ({point})")
             raise InjectedError(f"rehearsed, at {point}")
         self._reached += 1
@@ -140,12 +144,17 @@ class Faults:
             chance = 1.0
         return self._schedule.decide("crash", about, chance, self._options)
 
-    def _fails(self, about: str) -> bool:
+    def _fails(self, slot: Slot, about: str) -> bool:
         """Who fails once most often fails again, so that messages are given up as well."""
-        chance = _AGAIN if about in self._failing else self._chances["failure"]
+        chance = self._chances["failure"] * self._weight(slot.part.name)
+        if about in self._failing:
+            chance = _AGAIN
         fails = self._schedule.decide("failure", about, chance) > 0
         (self._failing.add if fails else self._failing.discard)(about)
         return fails
+
+    def _weight(self, name: str) -> int:
+        return _BYSTANDER if name in self._play.bystanders else 1
 
     def of_database(self, slot: Slot) -> str:
         """What goes wrong with a transaction."""
@@ -200,7 +209,8 @@ class Faults:
             return [name for name, _ in self._deadlines()]
         if kind in ("duplicate", "hold"):
             names = (part.name for part in self._play.parts) if rabbit.is_running else ()
-            return [name for name in names if rabbit.queues[name].count]
+            waiting = [name for name in names if rabbit.queues[name].count]
+            return [name for name in waiting for _ in range(self._weight(name))]
         slots = [one for one in self._play.slots if one.instance and one.name not in self.stalled]
         if kind == "suspend":
             return [one.name for one in slots]

@@ -23,7 +23,8 @@ from choreo.transaction import Tools
 from choreo.work import Call
 
 if TYPE_CHECKING:
-    from choreo.rehearse.play import Play, Slot
+    from choreo.rehearse.play import Play
+    from choreo.rehearse.slot import Slot
 
 #: When a rehearsal begins, in seconds since 1970: always on the same day.
 EPOCH_S = 1_900_000_000.0

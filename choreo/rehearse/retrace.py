@@ -13,10 +13,11 @@ from choreo.rehearse.broker import Step
 from choreo.rehearse.instance import Part
 from choreo.rehearse.loop import actor
 from choreo.rehearse.outside import Outside, for_ever
-from choreo.rehearse.play import CALM_S, SETTLES_S, Play, Slot
+from choreo.rehearse.play import CALM_S, SETTLES_S, Play
 from choreo.rehearse.project import Failing
 from choreo.rehearse.rabbit import Connection, Message, QuorumQueue
 from choreo.rehearse.schedule import Schedule
+from choreo.rehearse.slot import Slot
 
 F = TypeVar("F")
 
