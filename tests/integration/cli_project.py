@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+import forked
 from stage import until
 
 ROOT = Path(__file__).parents[2]
@@ -101,15 +102,8 @@ class Project:
 
     def choreo(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            self._argv(*words),
-            cwd=self.folder,
-            env=self.env,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        return forked.run(
+            ["choreo", *words], cwd=self.folder, env=self.env, stdin=stdin, timeout_s=60
         )
 
     @contextmanager

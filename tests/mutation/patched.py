@@ -6,12 +6,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import forked
 
 PROJECT = Path(__file__).parents[2]
 #: A command that has used a core for so long runs away, and is killed.
@@ -19,11 +19,6 @@ RUNAWAY_S = 300
 #: What is copied, for a fault to be put in; the rest of the project is used as it is.
 _COPIED = ("contracts", "services")
 _SHARED = ("audits", "choreo", "pyproject.toml", "rehearsals", "sandboxes")
-_LIMITED = f"""
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_CPU, ({RUNAWAY_S}, {RUNAWAY_S + 1}))
-runpy.run_module("choreo", run_name="__main__", alter_sys=True)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +77,8 @@ class Verdict:
 
 def judge(folder: Path, command: str) -> Verdict:
     """Have `choreo` judge the project in a folder; raises AssertionError if that cannot be done."""
-    argv = [sys.executable, "-c", _LIMITED, *command.split(), "--json"]
-    # Without it a rehearsal would start anew to have it.
-    env = {**os.environ, "PYTHONHASHSEED": "0"}
-    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    argv = ["choreo", *command.split(), "--json"]
+    done = forked.run(argv, cwd=folder, env=os.environ, cpu_s=RUNAWAY_S)
     assert done.returncode >= 0, f"choreo {command} ran away: signal {-done.returncode}"
     # An error that nobody expected has the exit code 1, too, and no answer.
     assert done.returncode in (0, 1), f"choreo {command} cannot run: {done.stderr}"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from test_check_services import anew
 from test_docs import ROOT, copy, files_in
@@ -148,10 +147,7 @@ def _timeless(text: str) -> str:
 
 
 def _checked(folder: Path, code: int) -> str:
-    ran = subprocess.run(
-        [sys.executable, "-m", "choreo", "check", "order"],
-        cwd=folder, env=os.environ | {"PYTHONPATH": f"{folder}:{ROOT}"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    env = os.environ | {"PYTHONPATH": f"{folder}:{ROOT}"}
+    ran = forked.run(["choreo", "check", "order"], cwd=folder, env=env)
     assert ran.returncode == code, ran.stdout + ran.stderr
     return ran.stdout

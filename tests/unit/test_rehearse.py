@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import forked
 import pytest
 import rehearsed
 import sqlalchemy as sa
@@ -281,10 +281,7 @@ def test_unknown_flows_are_refused() -> None:
 
 
 def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "choreo", "rehearse", *arguments],
-        env={**os.environ, **env}, cwd=cwd, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return forked.run(["choreo", "rehearse", *arguments], cwd=cwd, env={**os.environ, **env})
 
 
 def test_the_command_plays_and_sums_up() -> None:

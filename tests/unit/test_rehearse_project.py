@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import forked
 import pytest
 import rehearsed
 import sqlalchemy as sa
@@ -249,10 +250,7 @@ def test_what_making_it_smaller_has_lost_is_named() -> None:
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "choreo", "rehearse", *arguments],
-        env={**os.environ, **env}, cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return forked.run(["choreo", "rehearse", *arguments], cwd=ROOT, env={**os.environ, **env})
 
 
 def wishes(folder: Path, text: str) -> dict[str, str]:
@@ -275,10 +273,19 @@ def test_seed_zero_is_a_seed(tmp_path: Path) -> None:
 
 def test_a_seed_is_the_same_schedule_however_sets_are_ordered(tmp_path: Path) -> None:
     env = wishes(tmp_path, "@invariant\ndef first(world):\n    yield next(iter(set('seeds')))\n")
+    argv = [
+        sys.executable,
+        "-m",
+        "choreo",
+        *["rehearse", "--seed", "3", "--flow", "order", "--json"],
+    ]
     said = {
-        run("--seed", "3", "--flow", "order", "--json", **env, PYTHONHASHSEED=seed).stdout
+        subprocess.run(
+            argv, env={**os.environ, **env, "PYTHONHASHSEED": seed}, cwd=ROOT,
+            capture_output=True, text=True, check=False,
+        ).stdout
         for seed in ("1", "2", "random")
-    }
+    }  # fmt: skip
     assert len(said) == 1
 
 
