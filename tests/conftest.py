@@ -17,6 +17,8 @@ import servers
 from choreo import node
 
 _CHOICE = pytest.StashKey[servers.Choice]()
+#: The longest are begun first, so that nothing else waits for them in the end.
+_FIRST = ("test_compose.py", "test_crash_points.py", "test_demo.py", "test_broker_outage.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +42,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long_on_postgres") and "[postgres" in item.name:
             item.add_marker(pytest.mark.long)
+    _spread(items)
+
+
+def _spread(items: list[pytest.Item]) -> None:
+    """Put modules that wait among those that work: workers then keep all cores busy."""
+    modules: dict[bool, list[Path]] = {True: [], False: []}
+    for path in dict.fromkeys(item.path for item in items):
+        modules["integration" in path.parts].append(path)
+    place = {path: nth / len(some) for some in modules.values() for nth, path in enumerate(some)}
+    items.sort(key=lambda item: (item.path.name not in _FIRST, place[item.path]))
 
 
 @pytest.hookimpl(tryfirst=True)
