@@ -18,7 +18,7 @@ from choreo import node
 
 _CHOICE = pytest.StashKey[servers.Choice]()
 #: The longest are begun first, so that nothing else waits for them in the end.
-_FIRST = ("test_compose.py", "test_crash_points.py", "test_demo.py", "test_broker_outage.py")
+_FIRST = ("test_compose.py", "test_crash_points.py", "test_demo.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

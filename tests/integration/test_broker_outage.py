@@ -14,7 +14,7 @@ from starts import mixed
 from system import System
 
 
-@pytest.mark.long_on_postgres
+@pytest.mark.long
 async def test_stopped_and_killed_under_load(
     broker_control: Broker,
     database_url: str,

@@ -144,7 +144,11 @@ async def test_all_is_as_it_must_be_on_a_given_broker(tmp_path: Path, amqp_url: 
 
 
 @pytest.mark.parametrize(
-    ("number", "stage"), [(signal.SIGINT, _READY), (signal.SIGTERM, "starting a private RabbitMQ")]
+    ("number", "stage"),
+    [
+        pytest.param(signal.SIGINT, _READY, marks=pytest.mark.long),
+        (signal.SIGTERM, "starting a private RabbitMQ"),
+    ],
 )
 async def test_leaves_nothing_behind_when_it_is_interrupted(
     tmp_path: Path, number: signal.Signals, stage: str

@@ -28,7 +28,7 @@ from choreo.check.model import Model
 _MOST = 500
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 @given(choreographies())
 def test_the_check_and_brute_force_agree(choreography: Choreography) -> None:
     [flow] = choreography.flows

@@ -25,7 +25,7 @@ from choreo.store.memory import Memory
 from choreo.store.tables import outbox
 
 #: In so many schedules a living process must have lost its leases.
-SEEDS = 300
+SEEDS = 150
 
 
 def told(stage: Stage, seeds: range) -> list[str]:
