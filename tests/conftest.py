@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import servers
 from choreo import node
 
 _CHOICE = pytest.StashKey[servers.Choice]()
-#: The longest are begun first, so that nothing else waits for them in the end.
+#: What takes longest: one worker begins with it, and the others take over what it leaves.
 _FIRST = ("test_compose.py", "test_crash_points.py", "test_demo.py")
 
 
@@ -46,11 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _spread(items: list[pytest.Item]) -> None:
-    """Put modules that wait among those that work: workers then keep all cores busy."""
-    modules: dict[bool, list[Path]] = {True: [], False: []}
+    """Put the longest first, and the modules of each folder among those of the others.
+
+    Those of some wait, and those of others work: workers then keep all cores busy.
+    """
+    folders: defaultdict[Path, list[Path]] = defaultdict(list)
     for path in dict.fromkeys(item.path for item in items):
-        modules["integration" in path.parts].append(path)
-    place = {path: nth / len(some) for some in modules.values() for nth, path in enumerate(some)}
+        folders[path.parent].append(path)
+    place = {path: nth / len(some) for some in folders.values() for nth, path in enumerate(some)}
     items.sort(key=lambda item: (item.path.name not in _FIRST, place[item.path]))
 
 

@@ -20,10 +20,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,10 +34,10 @@ from choreo.supervisor import Child, Supervisor
 
 #: Imported once for all; a service, with what it reads of the environment, is imported anew.
 SERVICES = ("choreo.process", "aiohttp.web", "pydantic_settings", "contracts")
-#: The same for commands, which find contracts of their own.
+#: The same for the command line, which finds contracts of its own.
 COMMANDS = ("choreo.cli",)
-#: A command that wants sets in one order would start itself anew to have them.
-_HASHED = {"PYTHONHASHSEED": "0"}
+#: Without it `choreo rehearse` would start itself anew; that it does is tested where it is no fork.
+_SETS_IN_ONE_ORDER = {"PYTHONHASHSEED": "0"}
 _LONGEST = 1 << 20
 
 
@@ -44,46 +45,53 @@ class Origin:
     """The process that is forked from: it ends with this one."""
 
     def __init__(self, preloaded: Sequence[str]) -> None:
-        leash, self._leash = os.pipe()
-        self._address = f"\0choreo-tests-{os.getpid()}-{preloaded[0]}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-            listening.bind(self._address)
-            listening.listen(64)
-            given = [leash, listening.fileno()]
+        self._control, far = _pair()
+        with far:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, *map(str, given), *preloaded],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=given,
-                env={**os.environ, **_HASHED},
+                [sys.executable, __file__, str(far.fileno()), *preloaded],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[far.fileno()],
+                start_new_session=True,  # Ctrl-C is for those who stop what they have started
+                env=os.environ | (_SETS_IN_ONE_ORDER if preloaded == COMMANDS else {}),
             )  # fmt: skip
-        os.close(leash)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
 
     def connect(self) -> socket.socket:
-        """A way to ask it for processes, which tells of each that it has started and has ended."""
-        near = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        near.connect(self._address)
+        """A way to ask it for processes; whoever closes it ends those that still run."""
+        near, far = _pair()
+        with far:
+            socket.send_fds(self._control, [b"listen"], [far.fileno()])
         return near
 
 
-@cache
+_origins: dict[Sequence[str], Origin] = {}
+_lock = threading.Lock()
+
+
 def origin(preloaded: Sequence[str]) -> Origin:
     """The one process of this kind."""
-    return Origin(preloaded)
+    with _lock:
+        if preloaded not in _origins or not _origins[preloaded].is_alive:
+            _origins[preloaded] = Origin(preloaded)
+        return _origins[preloaded]
 
 
-def run(
-    argv: Sequence[str],
-    *,
+def choreo(
+    *words: str,
     cwd: Path,
     env: Mapping[str, str],
     stdin: str = "",
     timeout_s: float | None = None,
     cpu_s: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m ...`, one of `COMMANDS`, to its end; it may use a core for `cpu_s` seconds.
+    """Run a command to its end; it may use a core for `cpu_s` seconds.
 
-    Raises subprocess.TimeoutExpired as `subprocess.run` does.
+    It finds sets in one order, whatever `env` says of that. Raises subprocess.TimeoutExpired as
+    `subprocess.run` does.
     """
-    asked = {"argv": argv, "env": {**env, **_HASHED}, "cwd": str(cwd), "cpu_s": cpu_s}
     with (
         tempfile.TemporaryFile("w+") as given,
         tempfile.TemporaryFile("w+") as said,
@@ -93,24 +101,40 @@ def run(
         given.write(stdin)
         given.seek(0)
         streams = [one.fileno() for one in (given, said, complained)]
-        socket.send_fds(near, [json.dumps(asked).encode()], streams)
-        pid, _ = _heard(near)
+        argv, told = ["choreo", *words], {**env, **_SETS_IN_ONE_ORDER}
+        _ask(near, argv, told, cwd, streams, cpu_s=cpu_s)
         near.settimeout(timeout_s)
         try:
+            _heard(near)  # it has started
             _, code = _heard(near)
-        except BaseException as error:
-            os.kill(pid, signal.SIGKILL)
-            if isinstance(error, TimeoutError):
-                raise subprocess.TimeoutExpired(argv, timeout_s or 0.0) from None
-            raise
-        assert code is not None, f"{pid} has started twice"
+        except TimeoutError:
+            raise subprocess.TimeoutExpired(words, timeout_s or 0.0) from None
+        assert code is not None, "it has started twice"
         said.seek(0)
         complained.seek(0)
-        return subprocess.CompletedProcess(argv, code, said.read(), complained.read())
+        return subprocess.CompletedProcess(words, code, said.read(), complained.read())
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def _ask(
+    near: socket.socket,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    streams: Sequence[int],
+    *,
+    cpu_s: int | None = None,
+) -> None:
+    """Ask for `python -m ...` with these standard streams."""
+    asked = {"argv": list(argv), "env": dict(env), "cwd": str(cwd), "cpu_s": cpu_s}
+    socket.send_fds(near, [json.dumps(asked).encode()], streams)
 
 
 def _heard(near: socket.socket) -> tuple[int, int | None]:
-    """The next process that has started or ended, and how."""
+    """Which process has started, or has ended and how."""
     said = near.recv(_LONGEST)
     if not said:
         raise ConnectionError("what is forked from has ended")
@@ -179,13 +203,10 @@ class ForkingSupervisor(Supervisor):
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         started: asyncio.Future[int] = loop.create_future()
         self._asked.started.append(started)
-        asked = {
-            "argv": argv[2:], "env": dict(os.environ if env is None else env),
-            "cwd": str(Path.cwd()), "cpu_s": None,
-        }  # fmt: skip
         nothing = os.open(os.devnull, os.O_RDONLY)
         try:
-            socket.send_fds(self._near, [json.dumps(asked).encode()], [nothing, theirs, theirs])
+            streams = [nothing, theirs, theirs]
+            _ask(self._near, argv[2:], os.environ if env is None else env, Path.cwd(), streams)
         finally:
             os.close(theirs)
             os.close(nothing)
@@ -193,14 +214,14 @@ class ForkingSupervisor(Supervisor):
         return Forked(pid, reader, self._asked.running[pid])
 
     def _hear(self) -> None:
-        said = self._near.recv(_LONGEST)
-        if not said:
+        try:
+            pid, code = _heard(self._near)
+        except ConnectionError as error:
             asyncio.get_running_loop().remove_reader(self._near)
             for waiting in (*self._asked.started, *self._asked.running.values()):
                 if not waiting.done():
-                    waiting.set_exception(ConnectionError("what is forked from has ended"))
+                    waiting.set_exception(error)
             return
-        pid, code = json.loads(said)
         if code is None:
             self._asked.running[pid] = asyncio.get_running_loop().create_future()
             if not (started := self._asked.started.pop(0)).cancelled():
@@ -212,9 +233,9 @@ class ForkingSupervisor(Supervisor):
 # The process that is forked from.
 
 
-def serve(leash: int, listening: socket.socket, preloaded: Sequence[str]) -> None:
-    """Fork whatever is asked for, tell what has ended; end with who holds the leash."""
-    del sys.path[0]  # this file's folder
+def serve(control: socket.socket, preloaded: Sequence[str]) -> None:
+    """Fork whatever is asked for and tell what has ended; end with who has the other end."""
+    sys.path.remove(str(Path(__file__).parent))
     for name in preloaded:
         package = importlib.import_module(name)
         for member in pkgutil.iter_modules(getattr(package, "__path__", ())):
@@ -228,38 +249,49 @@ def serve(leash: int, listening: socket.socket, preloaded: Sequence[str]) -> Non
     #: Who is told when a process has ended.
     whose: dict[int, socket.socket] = {}
     while True:
-        ready, _, _ = select.select([leash, ended, listening.fileno(), *askers], [], [])
-        if leash in ready:
-            return
+        ready, _, _ = select.select([control.fileno(), ended, *askers], [], [])
         if ended in ready:
             os.read(ended, 4096)
             _tell_ended(whose)
-        if listening.fileno() in ready:
-            asker, _ = listening.accept()
-            askers[asker.fileno()] = asker
-        for number in ready:
-            if number in askers and not _answer(askers[number], whose):
+        for number in askers.keys() & ready:
+            if not _answer(askers[number], whose):
+                _end_all_of(askers[number], whose)
                 askers.pop(number).close()
+        if control.fileno() in ready:
+            said, found, _, _ = socket.recv_fds(control, _LONGEST, 1)
+            if not said:
+                return
+            askers[found[0]] = socket.socket(fileno=found[0])
 
 
 def _answer(asker: socket.socket, whose: dict[int, socket.socket]) -> bool:
     """Fork what is asked for; False if nobody asks any more."""
     try:
-        asked, files, _, _ = socket.recv_fds(asker, _LONGEST, 3)
+        asked, streams, _, _ = socket.recv_fds(asker, _LONGEST, 3)
     except ConnectionError:
         return False
     if not asked:
         return False
+    begun, begins = os.pipe()
     pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _become(json.loads(asked), files)
-    for one in files:
+        _become(asked, streams, begins)
+    for one in (*streams, begins):
         os.close(one)
+    os.read(begun, 1)  # only then can its group be signalled
+    os.close(begun)
     whose[pid] = asker
     _tell(asker, pid, None)
     return True
+
+
+def _end_all_of(asker: socket.socket, whose: Mapping[int, socket.socket]) -> None:
+    for pid, one in whose.items():
+        if one is asker:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 def _tell_ended(whose: dict[int, socket.socket]) -> None:
@@ -274,41 +306,47 @@ def _tell_ended(whose: dict[int, socket.socket]) -> None:
 
 
 def _tell(asker: socket.socket, pid: int, code: int | None) -> None:
-    try:
+    with suppress(OSError):  # nobody asks any more
         asker.send(json.dumps([pid, code]).encode())
-    except OSError:
-        """Nobody asks any more."""
 
 
-def _become(asked: dict[str, Any], streams: Sequence[int]) -> None:
+def _become(said: bytes, streams: Sequence[int], begins: int) -> None:
     """Be `python -m module ...`, and end as it would."""
     code = 1
     try:
         os.setsid()
         end_with_parent()
+        os.write(begins, b".")
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-        os.closerange(3, 1024)
-        if asked["cpu_s"] is not None:
-            resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"] + 1))
-        os.chdir(asked["cwd"])
-        os.environ.clear()
-        os.environ.update(asked["env"])
-        sys.path[:0] = [asked["cwd"], *asked["env"].get("PYTHONPATH", "").split(os.pathsep)]
-        sys.argv = list(asked["argv"])
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-        code = 0
-    except SystemExit as ending:
-        if isinstance(ending.code, str):
-            print(ending.code, file=sys.stderr)
-        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-    except BaseException:  # noqa: BLE001 - as the interpreter would
-        traceback.print_exc()
+        os.closerange(len(streams), 1024)
+        try:
+            _run(json.loads(said))
+            code = 0
+        except SystemExit as ending:
+            if isinstance(ending.code, int | None):
+                code = ending.code or 0
+            else:
+                print(ending.code, file=sys.stderr)
+        except BaseException:  # noqa: BLE001 - as the interpreter would
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
 
 
+def _run(asked: dict[str, Any]) -> None:
+    if asked["cpu_s"] is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu_s"], asked["cpu_s"] + 1))
+    os.chdir(asked["cwd"])
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    sys.path[:0] = [asked["cwd"], *asked["env"].get("PYTHONPATH", "").split(os.pathsep)]
+    sys.argv = asked["argv"]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), sys.argv[3:])
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])

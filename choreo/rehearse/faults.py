@@ -76,8 +76,8 @@ _RARE = ("undoing", "undone", "deadline", "failed", "parked", "conducting", "con
 _RARER = 6
 #: How likely a handler that has failed fails again.
 _AGAIN = 0.5
-#: So much the likelier somebody fails, or hears things in another order, whom no end depends on:
-#: flows go on all the same.
+#: So much the likelier somebody fails whom no end depends on: flows go on all the same. Of what
+#: comes twice, or is overtaken, as much the more is theirs, and less is left to the others.
 _BYSTANDER = 5
 
 
@@ -146,9 +146,8 @@ class Faults:
 
     def _fails(self, slot: Slot, about: str) -> bool:
         """Who fails once most often fails again, so that messages are given up as well."""
-        chance = self._chances["failure"] * self._weight(slot.part.name)
-        if about in self._failing:
-            chance = _AGAIN
+        usual = self._chances["failure"] * self._weight(slot.part.name)
+        chance = _AGAIN if about in self._failing else usual
         fails = self._schedule.decide("failure", about, chance) > 0
         (self._failing.add if fails else self._failing.discard)(about)
         return fails

@@ -43,10 +43,10 @@ class World:
         self._stand_ins = stand_ins
         self._absent = absent
         #: What was read: nothing changes any more, and invariants ask for the same again.
-        self._rows: dict[tuple[str, str], list[sa.Row[Any]]] = {}
+        self._rows: dict[tuple[str, sa.Table], list[sa.Row[Any]]] = {}
 
     def rows(self, service: str, table: sa.Table) -> list[sa.Row[Any]]:
-        """The rows of a service's table.
+        """The rows of a service's table; leave what is in them as it is, others read it, too.
 
         Raises AbsentError if the service takes no part in this schedule, and LookupError if there
         is no such service.
@@ -55,9 +55,9 @@ class World:
         if service not in self.evidence.kept:
             known = ", ".join(self.evidence.kept)
             raise LookupError(f"no service {service!r}: there is {known}")
-        if (found := self._rows.get((service, table.name))) is None:
+        if (found := self._rows.get((service, table))) is None:
             found = self.evidence.reading(service, lambda db: list(db.execute(_all_of(table))))
-            self._rows[service, table.name] = found
+            self._rows[service, table] = found
         return [*found]
 
     def of(self, contract: type[M]) -> Iterator[M]:

@@ -102,9 +102,7 @@ class Project:
 
     def choreo(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return forked.run(
-            ["choreo", *words], cwd=self.folder, env=self.env, stdin=stdin, timeout_s=60
-        )
+        return forked.choreo(*words, cwd=self.folder, env=self.env, stdin=stdin, timeout_s=60)
 
     @contextmanager
     def running(self, *words: str) -> Iterator[Running]:
@@ -129,7 +127,7 @@ class Project:
         self, words: Sequence[str], output: TextIO | int
     ) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
-            self._argv(*words),
+            [sys.executable, "-m", "choreo", *words],
             cwd=self.folder,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -146,9 +144,6 @@ class Project:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-    def _argv(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "choreo", *words]
 
 
 class Running:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHECK = "check"
-#: The same schedules for every fault, and for the services without one; most come within ten.
-ORDER = "rehearse --flow order --runs 200"
+#: The same schedules for every fault, and for the services without one; most come within ten, the
+#: two rarest in one of fifty and one of a hundred.
+ORDER = "rehearse --flow order --runs 300"
 CONDUCTED = "rehearse --flow conducted_order --runs 50"
 TRIP = "rehearse --flow trip --runs 100"
 REGISTRATION = "rehearse --flow registration --runs 50"

@@ -77,8 +77,8 @@ class Verdict:
 
 def judge(folder: Path, command: str) -> Verdict:
     """Have `choreo` judge the project in a folder; raises AssertionError if that cannot be done."""
-    argv = ["choreo", *command.split(), "--json"]
-    done = forked.run(argv, cwd=folder, env=os.environ, cpu_s=RUNAWAY_S)
+    words = [*command.split(), "--json"]
+    done = forked.choreo(*words, cwd=folder, env=os.environ, cpu_s=RUNAWAY_S)
     assert done.returncode >= 0, f"choreo {command} ran away: signal {-done.returncode}"
     # An error that nobody expected has the exit code 1, too, and no answer.
     assert done.returncode in (0, 1), f"choreo {command} cannot run: {done.stderr}"

@@ -148,6 +148,6 @@ def _timeless(text: str) -> str:
 
 def _checked(folder: Path, code: int) -> str:
     env = os.environ | {"PYTHONPATH": f"{folder}:{ROOT}"}
-    ran = forked.run(["choreo", "check", "order"], cwd=folder, env=env)
+    ran = forked.choreo("check", "order", cwd=folder, env=env)
     assert ran.returncode == code, ran.stdout + ran.stderr
     return ran.stdout

@@ -281,7 +281,7 @@ def test_unknown_flows_are_refused() -> None:
 
 
 def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-    return forked.run(["choreo", "rehearse", *arguments], cwd=cwd, env={**os.environ, **env})
+    return forked.choreo("rehearse", *arguments, cwd=cwd, env={**os.environ, **env})
 
 
 def test_the_command_plays_and_sums_up() -> None:
