@@ -133,7 +133,11 @@ class Trial(Stage):
                         seen.add(envelope.id)
                         found[envelope.type].append(envelope.flow)
         for wire_type, flows in found.items():
-            assert Counter(flows) == Counter(self.booked), wire_type
+            sent, kept = Counter(self.booked), Counter(flows)
+            lost, doubled = ([*map(self.booked.index, one)] for one in (sent - kept, kept - sent))
+            assert (lost, doubled) == ([], []), (
+                f"{wire_type} in the journal, of {len(self.booked)}: lost {lost}, doubled {doubled}"
+            )
 
     def _greeted(self) -> bool:
         """Whether the second step of every booking was taken."""
