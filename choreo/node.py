@@ -305,9 +305,9 @@ class Node:
                 self._remove_container()
 
     def _remove_container(self) -> None:
-        """Remove the container, if there is one; the volume with its data stays."""
+        """Remove the container, if there is one; the volume with its data has a name, and stays."""
         with suppress(subprocess.SubprocessError):  # there is none, as there should be
-            _docker("rm", "--force", self._container, timeout_s=_STOP_S)
+            _docker("rm", "--force", "--volumes", self._container, timeout_s=_STOP_S)
 
     def _password(self) -> str:
         """Give the password that the data was created with."""
