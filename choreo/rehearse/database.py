@@ -23,6 +23,7 @@ T = TypeVar("T")
 _NAMED = "SELECT name FROM sqlite_master WHERE type = ? AND name NOT LIKE 'sqlite_%'"
 _COUNTS = "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"
 _NEXT_DEADLINE = "SELECT min(at) FROM choreo_due WHERE kind = 'deadline'"
+_LETTER = "SELECT 1 FROM choreo_dead LIMIT 1"
 _PLANS = "SELECT kind, handler, error FROM choreo_due WHERE at IS NOT NULL"
 _IN_HAND = """
     SELECT 'a ' || kind || ' of ' || handler || ' in hand' FROM choreo_due WHERE owner = :owner
@@ -79,6 +80,13 @@ class MemoryDatabase:
         if self._asked[0] != changes:
             self._asked = (changes, bool(self.driver.execute(_HAS_PLANS).fetchone()[0]))
         return self._asked[1]
+
+    @property
+    def has_letters(self) -> bool:
+        """Whether there is a dead letter."""
+        if self.filled.is_empty("choreo_dead"):
+            return False
+        return self.driver.execute(_LETTER).fetchone() is not None
 
     def next_deadline(self) -> float | None:
         """When the next deadline is up, in seconds since 1970."""

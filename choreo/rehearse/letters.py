@@ -61,9 +61,7 @@ class Letters:
         found = False
         for part in self._play.playing:
             database, name = part.database, part.name
-            if database.filled.is_empty("choreo_dead"):
-                continue
-            if not database.driver.execute("SELECT 1 FROM choreo_dead LIMIT 1").fetchone():
+            if not database.has_letters:
                 continue
 
             def work(db: sa.Connection, now: float, name: str = name) -> bool:

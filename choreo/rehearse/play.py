@@ -39,7 +39,6 @@ SETTLES_S = 900.0
 _REST_S = 60.0
 #: When a service does something by itself next, in seconds since 1970; what is unsent is under way.
 _NEXT = "SELECT min(at) FROM (SELECT at FROM choreo_due UNION ALL SELECT 0 FROM choreo_outbox)"
-_LETTER = "SELECT 1 FROM choreo_dead LIMIT 1"
 _SOURCE = f"{PREFIX}source"
 #: How likely the services are not there that no end depends on: none of the others would notice.
 _ABSENT = 0.75
@@ -262,9 +261,7 @@ class Play:
         deaf_s = self.faults.deaf_until - self.loop.time()
         if deaf_s <= 0 and not self.rabbit.is_settled:
             return 0.0  # somebody has a message in hand, and tries again
-        if not self.schedule.is_calm and any(
-            part.database.driver.execute(_LETTER).fetchone() for part in self.playing
-        ):
+        if not self.schedule.is_calm and any(one.database.has_letters for one in self.playing):
             return 0.0  # somebody looks after it before long
         ends = [deaf_s] if deaf_s > 0 else []
         for part in self.playing:
