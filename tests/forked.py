@@ -22,12 +22,11 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from choreo.node import end_with_parent
 from choreo.supervisor import Child, Supervisor
@@ -168,29 +167,26 @@ class _Asked:
     running: dict[int, asyncio.Future[int]] = field(default_factory=dict)
 
 
-class ForkingSupervisor(Supervisor):
-    """A supervisor whose Python processes are forked."""
-
-    async def __aenter__(self) -> Self:
-        """Find the process to fork from."""
-        self._near = origin(SERVICES).connect()
-        self._near.setblocking(False)
-        self._asked = _Asked()
-        asyncio.get_running_loop().add_reader(self._near, self._hear)
-        return await super().__aenter__()
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop all."""
+@asynccontextmanager
+async def forking_supervisor(on_line: Callable[[str, str], None]) -> AsyncIterator[Supervisor]:
+    """A supervisor whose Python processes are forked; it stops all of them at the end."""
+    loop = asyncio.get_running_loop()
+    with origin(SERVICES).connect() as near:
+        near.setblocking(False)
+        supervisor = _ForkingSupervisor(on_line, near)
+        loop.add_reader(near, supervisor.hear)
         try:
-            await super().__aexit__(kind, error, trace)
+            async with supervisor:
+                yield supervisor
         finally:
-            asyncio.get_running_loop().remove_reader(self._near)
-            self._near.close()
+            loop.remove_reader(near)
+
+
+class _ForkingSupervisor(Supervisor):
+    def __init__(self, on_line: Callable[[str, str], None], near: socket.socket) -> None:
+        super().__init__(on_line)
+        self._near = near
+        self._asked = _Asked()
 
     async def spawn(self, argv: Sequence[str], env: Mapping[str, str] | None) -> Child:
         """Fork `python -m module ...`; start anything else as it is."""
@@ -213,7 +209,8 @@ class ForkingSupervisor(Supervisor):
         pid = await started
         return Forked(pid, reader, self._asked.running[pid])
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
+        """Take note of what has started or ended."""
         try:
             pid, code = _heard(self._near)
         except ConnectionError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forked import ForkingSupervisor
+from forked import forking_supervisor
 from stage import until
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ class Processes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start nothing but the outside world; end everything with the block."""
-        async with ForkingSupervisor(
+        async with forking_supervisor(
             lambda name, line: self.logs.append(_said(name, line))
         ) as supervisor:
             self._supervisor = supervisor
