@@ -5,13 +5,17 @@ A waiter takes an order, the kitchen cooks it outside, the cellar takes a bottle
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import AsyncGenerator, Iterator
 from datetime import timedelta
+from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any
 
+import forked
 import pytest
 import sqlalchemy as sa
 
@@ -21,6 +25,8 @@ from choreo.rehearse.loop import Actor
 from choreo.rehearse.project import modules_of, project
 from choreo.rehearse.stage import Stage
 from choreo.settings import load
+
+ROOT = Path(__file__).parents[2]
 
 BOTTLES = 10
 
@@ -260,3 +266,8 @@ def stage_of_this_project() -> Stage:
 def unexpected(one: Actor, error: SystemExit) -> None:
     """Nobody is to leave."""
     pytest.fail(f"{one.name}: {error!r}")
+
+
+def run(*arguments: str, cwd: str = str(ROOT), **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `choreo rehearse`, by default on this project."""
+    return forked.choreo("rehearse", *arguments, cwd=Path(cwd), env={**os.environ, **env})

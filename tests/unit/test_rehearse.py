@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import forked
 import pytest
 import rehearsed
 import sqlalchemy as sa
@@ -280,18 +277,14 @@ def test_unknown_flows_are_refused() -> None:
 # The command.
 
 
-def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-    return forked.choreo("rehearse", *arguments, cwd=cwd, env={**os.environ, **env})
-
-
 def test_the_command_plays_and_sums_up() -> None:
-    done = run("--runs", "30", "--flow", "order", "--json")
+    done = rehearsed.run("--runs", "30", "--flow", "order", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["failure"] is None
     assert said["summary"]["schedules"] == 30
     assert said["summary"]["ends"]["order: fulfilled"]
-    shown = run("--runs", "3")
+    shown = rehearsed.run("--runs", "3")
     assert shown.returncode == 0
     assert "3 schedules" in shown.stdout
     assert "never reached, handlers" in shown.stdout
@@ -311,16 +304,16 @@ def test_the_command_shows_a_failure_and_replays_it(tmp_path: Path) -> None:
         "    if world.outside(Bank).charges.effects:\n        yield 'somebody paid'\n"
     )
     env: dict[str, Any] = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "CHOREO_REHEARSALS": "wishes"}
-    done = run("--flow", "order", **env)
+    done = rehearsed.run("--flow", "order", **env)
     assert done.returncode == 1, done.stderr
     assert "nobody_pays: somebody paid" in done.stdout
     assert "payments.captured" in done.stdout
     seed = done.stdout.split("again: choreo rehearse --seed ")[1].split()[0]
-    again = run("--flow", "order", "--seed", seed, "--json", **env)
+    again = rehearsed.run("--flow", "order", "--seed", seed, "--json", **env)
     assert again.returncode == 1
     file = tmp_path / "failure.json"
     file.write_text(again.stdout)
-    replayed = run("--flow", "order", "--schedule", str(file), **env)
+    replayed = rehearsed.run("--flow", "order", "--schedule", str(file), **env)
     assert replayed.returncode == 1
     assert "nobody_pays: somebody paid" in replayed.stdout
 
@@ -333,7 +326,7 @@ def test_the_command_shows_a_failure_and_replays_it(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_played_is_refused(arguments: tuple[str, ...], said: str) -> None:
-    done = run(*arguments)
+    done = rehearsed.run(*arguments)
     assert done.returncode == 2
     assert said in done.stderr
 
@@ -346,12 +339,12 @@ def test_the_page_can_be_followed(tmp_path: Path) -> None:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
     path = f"{tmp_path}:{ROOT}"
-    done = run("--runs", "60", "--flow", "order", cwd=tmp_path, PYTHONPATH=path)
+    done = rehearsed.run("--runs", "60", "--flow", "order", cwd=str(tmp_path), PYTHONPATH=path)
     assert done.returncode == 0, done.stdout + done.stderr
     service = tmp_path / "services/wrapping/__init__.py"
     service.write_text(
         service.read_text().replace("    paper.unwrap(db, gift.order_id, gift.sheets)\n", "")
     )
-    done = run("--runs", "60", "--flow", "order", cwd=tmp_path, PYTHONPATH=path)
+    done = rehearsed.run("--runs", "60", "--flow", "order", cwd=str(tmp_path), PYTHONPATH=path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "is cancelled, and still wrapped" in done.stdout

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import forked
 import pytest
 import rehearsed
 import sqlalchemy as sa
@@ -249,10 +248,6 @@ def test_what_making_it_smaller_has_lost_is_named() -> None:
 # The command.
 
 
-def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return forked.choreo("rehearse", *arguments, cwd=ROOT, env={**os.environ, **env})
-
-
 def wishes(folder: Path, text: str) -> dict[str, str]:
     (folder / "wishes.py").write_text(EXAMPLES + text)
     return {"PYTHONPATH": f"{folder}:{ROOT}", "CHOREO_REHEARSALS": "wishes"}
@@ -260,14 +255,14 @@ def wishes(folder: Path, text: str) -> dict[str, str]:
 
 def test_what_the_projects_code_prints_does_not_break_json(tmp_path: Path) -> None:
     env = wishes(tmp_path, "@invariant\ndef loud(world):\n    print('here')\n    yield from ()\n")
-    done = run("--runs", "2", "--flow", "order", "--json", **env)
+    done = rehearsed.run("--runs", "2", "--flow", "order", "--json", **env)
     assert json.loads(done.stdout)["summary"]["schedules"] == 2
     assert "here" in done.stderr
 
 
 def test_seed_zero_is_a_seed(tmp_path: Path) -> None:
     env = wishes(tmp_path, "@invariant\ndef wrong(world):\n    yield 'wrong'\n")
-    done = run("--seed", "0", "--flow", "order", "--json", **env)
+    done = rehearsed.run("--seed", "0", "--flow", "order", "--json", **env)
     assert json.loads(done.stdout)["failure"]["seed"] == 0
 
 
@@ -299,7 +294,7 @@ def test_a_seed_is_the_same_schedule_however_sets_are_ordered(tmp_path: Path) ->
 def test_a_module_of_rehearsals_that_raises_is_one_line(
     tmp_path: Path, text: str, said: str
 ) -> None:
-    done = run("--runs", "2", "--flow", "order", **wishes(tmp_path, text))
+    done = rehearsed.run("--runs", "2", "--flow", "order", **wishes(tmp_path, text))
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -308,7 +303,7 @@ def test_a_module_of_rehearsals_that_raises_is_one_line(
 def test_a_schedule_of_another_story_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "failure.json"
     file.write_text(json.dumps({"seed": 1, "decisions": [["story", "plaice", 1, 1]]}))
-    done = run("--schedule", str(file))
+    done = rehearsed.run("--schedule", str(file))
     assert done.returncode == 2
     assert "tells the story 'plaice', and there is" in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -320,7 +315,7 @@ def test_a_schedule_of_another_story_is_refused(tmp_path: Path) -> None:
      ("--schedule", "x.json", "--minutes", "1"), ("--schedule", "x.json", "--seed", "3")],
 )  # fmt: skip
 def test_options_that_exclude_each_other_are_refused(arguments: tuple[str, ...]) -> None:
-    done = run(*arguments)
+    done = rehearsed.run(*arguments)
     assert done.returncode == 2
     assert "--runs or --minutes" in done.stderr or "--schedule goes with" in done.stderr
 
